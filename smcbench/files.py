@@ -1,0 +1,147 @@
+"""Files that are whole or absent: canonical JSON, atomic writes, locks. Needs no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from smcbench.errors import Busy, InvalidInput, SmcbenchError
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys, no spaces, no NaN: equal values give equal text.
+
+    >>> canonical({"b": 1, "a": [0.5, None]})
+    '{"a":[0.5,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256(data: bytes | str) -> str:
+    """Hexadecimal SHA-256 of bytes, or of text in UTF-8."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value``."""
+    return sha256(canonical(value))
+
+
+def write(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        SmcbenchError: the disk is full, or the folder cannot be written; nothing is left behind.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_UMASK)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def append(path: Path, line: str) -> None:
+    """Append one line and bring it to the disk."""
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; duplicate keys, NaN and infinities are errors.
+
+    Raises:
+        InvalidInput: the file is missing, unreadable, or not strict JSON; the message names it.
+    """
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path}: not UTF-8 text") from None
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse strict JSON text; ``where`` names it in the error.
+
+    >>> parse_json('{"a": 1, "a": 2}', "x.json")
+    Traceback (most recent call last):
+    smcbench.errors.InvalidInput: x.json: key 'a' stands twice
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+            raise InvalidInput(f"{where}: key {twice!r} stands twice")
+        return result
+
+    def refuse(name: str) -> Any:
+        raise InvalidInput(f"{where}: {name} is not a JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where}: not valid JSON ({error})") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path, wanted: str) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` for a while; the system frees it when the process dies.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Busy(f"{wanted} is being computed by another process ({path})") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SmcbenchError(
+            f"{path}: cannot be written ({reason}); free some space or choose another folder with --out"
+        ) from error
+
+
+_UMASK = os.umask(0)
+os.umask(_UMASK)

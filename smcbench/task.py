@@ -1,0 +1,131 @@
+"""The task: a dataset, a dense model, a recipe and a metric. It owns everything that must be equal for all methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from smcbench import files
+from smcbench.recipe import Recipe
+
+Batch = dict[str, Tensor]
+Split = Literal["train", "validation", "test"]
+Scope = Literal["all", "encoder", "fld"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The score that ranks: its name, its unit, its direction, and what guessing reaches."""
+
+    name: str
+    unit: str = "%"
+    higher_is_better: bool = True
+    chance: float = 0.0
+
+
+class Outputs(NamedTuple):
+    """What a forward pass gives: logits, and which of their leading positions count (None: all)."""
+
+    logits: Tensor
+    valid: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by name, and the prediction for each example by its stable id, from which the scores follow."""
+
+    scores: dict[str, float]
+    predictions: dict[str, Any]
+
+
+class Task(ABC):
+    """A dataset, a dense model, a recipe and a metric; frozen, cheap to construct, loads nothing until asked.
+
+    Concrete tasks are frozen dataclasses; ``recipe`` and ``scope`` are fields, the rest may be class variables.
+    """
+
+    name: str
+    family: ClassVar[str]
+    version: ClassVar[int]
+    metric: ClassVar[Metric]
+    recipe: Recipe
+    scope: Scope
+
+    @abstractmethod
+    def build_model(self) -> nn.Module:
+        """The dense model in fp32 on the CPU; random parts drawn from torch's global generator, seeded by the caller."""
+
+    @abstractmethod
+    def data(self, split: Split) -> Sequence[Any]:
+        """The examples of a split, by index; the trainer owns their order. Loaded once, then kept."""
+
+    @abstractmethod
+    def collate(self, examples: list[Any]) -> Batch:
+        """Tensors by name, on the CPU, for a list of examples."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module, batch: Batch) -> Outputs:
+        """Run ``model`` on a batch."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, int]:
+        """The *sum* of the loss over what is counted, and the count; the trainer divides by that of the whole step."""
+
+    @abstractmethod
+    def evaluate(self, sparse_model: nn.Module, split: Split = "test", *, batch_size: int | None = None) -> Evaluation:
+        """Score any module with the right forward, whatever made it. Pure: no training, weights and mode as before.
+
+        ``validation`` may use a cheaper metric of the same name (it is for methods to look at); ``test`` ranks.
+        """
+
+    @abstractmethod
+    def tiny(self) -> Task:
+        """The same adapter on little data with a two-layer model and a recipe of some ten steps; seconds on a CPU."""
+
+    def lengths(self) -> Sequence[int] | None:
+        """Lengths of the training examples, if batches should gather examples of like length."""
+        return None
+
+    def heads(self) -> tuple[str, ...]:
+        """Prefixes of the parameters that make up the head, which scope ``encoder`` leaves out."""
+        return ()
+
+    def prunable(self, model: nn.Module) -> list[str]:
+        """Names of the parameters that sparsifiers may prune: the task's scope, the same for every method.
+
+        ``all``: every trainable matrix or convolution kernel (2-D or 4-D), embeddings and heads included, as SMC-Bench
+        does; ``encoder``: the linear and convolution weights outside embeddings and head, as oBERT and movement
+        pruning do; ``fld``: ``all`` but the first and the last. A tied parameter appears once.
+        """
+        names = [name for name, p in model.named_parameters() if p.requires_grad and p.ndim in (2, 4)]
+        if self.scope == "fld":
+            return names[1:-1]
+        if self.scope == "encoder":
+            embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+            parameters = dict(model.named_parameters())
+            names = [
+                name
+                for name in names
+                if id(parameters[name]) not in embeddings and not name.startswith(self.heads())
+            ]
+        return names
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Optimizer groups; a group's ``lr`` is its own peak. Default: no weight decay on vectors (biases, norms)."""
+        decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+        others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+        return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+
+    def identity(self) -> dict[str, Any]:
+        """Name, version, scope, recipe and parameters: what makes a result of this task comparable with another."""
+        fields = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
+        return {"name": self.name, "version": self.version, **fields}
+
+    def digest(self) -> str:
+        """SHA-256 of the identity."""
+        return files.digest(self.identity())
