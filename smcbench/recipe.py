@@ -82,6 +82,10 @@ class Recipe:
             raise UsageError(f"a fraction of the run must lie in [0, 1], not {fraction!r}")
         return round(fraction * self.steps)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, as JSON has them."""
+        return {**dataclasses.asdict(self), "betas": list(self.betas)}
+
     def replace(self, **changes: Any) -> Recipe:
         """A recipe with some fields changed."""
         return dataclasses.replace(self, **changes)

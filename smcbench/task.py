@@ -53,6 +53,7 @@ class Task(ABC):
     family: ClassVar[str]
     version: ClassVar[int]
     metric: ClassVar[Metric]
+    pretrained: ClassVar[bool] = False
     recipe: Recipe
     scope: Scope
 
@@ -124,7 +125,7 @@ class Task(ABC):
     def identity(self) -> dict[str, Any]:
         """Name, version, scope, recipe and parameters: what makes a result of this task comparable with another."""
         fields = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
-        return {"name": self.name, "version": self.version, **fields}
+        return {"name": self.name, "version": self.version, **fields, "recipe": self.recipe.as_dict()}
 
     def digest(self) -> str:
         """SHA-256 of the identity."""

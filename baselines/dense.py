@@ -1,0 +1,21 @@
+"""The dense reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from smcbench import Session, Sparsifier, Task
+
+
+@dataclass(frozen=True)
+class Dense(Sparsifier):
+    """Train and prune nothing: what every sparse network is compared with."""
+
+    category: ClassVar = ("never", "dense", "static")
+
+    def sparsify(self, session: Session, sparsity: float) -> None:
+        session.train()
+
+    def skip(self, task: Task, sparsity: float) -> str | None:
+        return None if sparsity == 0 else "the dense reference has sparsity 0 only"

@@ -1,0 +1,286 @@
+"""A cell: one sparsifier on one task at one sparsity with one seed, from the dense model to the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import os
+import tempfile
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smcbench import files, plugins
+from smcbench.cache import Cache
+from smcbench.errors import Busy, MissedSparsity, NotFinite, SmcbenchError, SparsifierError, UsageError
+from smcbench.journal import Journal
+from smcbench.provenance import peak_memory, provenance, reset_peak_memory
+from smcbench.results import record as r
+from smcbench.results.store import FailureClass, Store
+from smcbench.session import Session, build_model
+from smcbench.sparsifier import Sparsifier
+from smcbench.sparsity.distributions import count
+from smcbench.state import write_tensors
+from smcbench.task import Task
+from smcbench.trainer import ENGINE
+
+
+class Skipped(SmcbenchError):
+    """The sparsifier does not apply here, for the reason it gives."""
+
+    exit_code = 0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as opposed to what: nothing here changes what is measured, but for the numerics of ``device``."""
+
+    device: str = "cpu"
+    compile: str | None = None
+    cache: Path | None = None
+    """Folder of the shared cache; default: ``cache`` inside the store."""
+    wait: bool = True
+    """Wait for phases other processes are computing, rather than raise ``Busy``."""
+
+
+def run(
+    task: str | Task,
+    sparsifier: str | Sparsifier,
+    sparsity: float,
+    seed: int = 0,
+    *,
+    budget: float = 1.0,
+    out: str | Path | None = None,
+    options: Options | None = None,
+) -> r.RunRecord:
+    """Run one cell, or go on with it, and return its record; a cell whose record exists is not run again.
+
+    Args:
+        task: a name, as ``smcbench list tasks`` shows it, or a task.
+        sparsifier: a name with preset or parameters (``"rigl(stop=0.8)"``, ``"./mine.py:Mine"``), or an instance.
+        sparsity: fraction of the prunable weights to remove, in [0, 1).
+        seed: of initialisation, data order and the sparsifier's draws.
+        budget: stretch of the recipe; 2.5 trains two and a half times as long.
+        out: the store; default: a temporary folder, so that nothing is kept.
+        options: device and the like.
+
+    Raises:
+        UsageError: an unknown name, a sparsity outside [0, 1).
+        Skipped: the sparsifier does not apply to this task.
+        SparsifierError: it missed its sparsity, produced NaN or wrapped the model.
+    """
+    task = plugins.load_task(task) if isinstance(task, str) else task
+    named = plugins.load_sparsifier(sparsifier) if isinstance(sparsifier, str) else _unregistered(sparsifier)
+    spec = spec_of(task, named, sparsity, seed, budget)
+    if out is not None:
+        return _run(task, named, spec, Store(out), options or Options())
+    with tempfile.TemporaryDirectory() as folder:
+        return _run(task, named, spec, Store(folder), options or Options())
+
+
+def spec_of(task: Task, named: plugins.Named, sparsity: float, seed: int, budget: float) -> r.RunSpec:
+    """The identity of a cell."""
+    reference = r.SparsifierRef(
+        name=named.name.rsplit("/", 1)[-1],
+        label=named.label,
+        version=named.sparsifier.version,
+        parameters=named.sparsifier.parameters(),
+        digest=None if named.versioned else named.source,
+    )
+    place = r.TaskRef(task.name, task.version, task.digest(), task.scope, task.family)
+    return r.RunSpec(place, reference, sparsity, seed, budget)
+
+
+def _unregistered(sparsifier: Sparsifier) -> plugins.Named:
+    kind = type(sparsifier)
+    for name, plugin in plugins.installed("sparsifiers").items():
+        if plugin.target == f"{kind.__module__}:{kind.__qualname__}":
+            return plugins.load_sparsifier(name + _written(sparsifier))
+    source = _source(kind)
+    return plugins.Named(sparsifier, f"{kind.__module__}:{kind.__qualname__}", repr(sparsifier), source, False)
+
+
+def _written(sparsifier: Sparsifier) -> str:
+    return "(" + ", ".join(f"{key}={value!r}" for key, value in sparsifier.parameters().items()) + ")"
+
+
+def _run(task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, options: Options) -> r.RunRecord:
+    if (done := store.record(spec, ENGINE)) is not None:
+        return done
+    folder = store.folder(spec, ENGINE)
+    reason = named.sparsifier.skip(task, spec.sparsity)
+    if reason is not None:
+        raise Skipped(f"{named.label} skips {task.name} at sparsity {spec.sparsity:.3f}: {reason}")
+    with files.locked(folder / "lock", f"{task.name} with {named.label}"):
+        if (done := store.record(spec, ENGINE)) is not None:
+            return done
+        cache = Cache(options.cache or store.root / "cache")
+        journal = Journal(folder, spec.run_id(ENGINE), cache, wait=options.wait)
+        try:
+            record = _measure(task, named, spec, store, journal, options)
+        except Busy:
+            raise
+        except Exception as error:
+            store.fail(spec, ENGINE, *classified(error, named.label))
+            files.write(folder / "traceback.txt", traceback.format_exc())
+            raise
+        store.write(record)
+        journal.close()
+        (folder / "lock").unlink(missing_ok=True)
+        return record
+
+
+def classified(error: BaseException, label: str) -> tuple[FailureClass, str]:
+    """The class of a failure, and one line for people."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "oom", f"{label} ran out of memory; use fewer workers or another device"
+    if isinstance(error, MissedSparsity):
+        return "missed-sparsity", str(error)
+    if isinstance(error, NotFinite):
+        return "nan", str(error)
+    if isinstance(error, SmcbenchError):
+        return "error", str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return "error", " ".join(f"{label} raised {type(error).__name__}: {error}{where}".split())
+
+
+def _measure(
+    task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, journal: Journal, options: Options
+) -> r.RunRecord:
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {options.device!r}: torch sees no CUDA device here; use --device cpu")
+    _be_deterministic()
+    reset_peak_memory(device)
+    recipe = task.recipe.stretched(spec.budget)
+    model = build_model(task, spec.seed, device)
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    stretched = task if spec.budget == 1 else dataclasses.replace(task, recipe=recipe)  # type: ignore[type-var]
+    session = Session(stretched, model, recipe, spec.seed, journal=journal, compile=options.compile)
+    named.sparsifier.sparsify(session, spec.sparsity)
+
+    weights = verified(session.model, shapes, task.prunable(model), session, spec.sparsity, named.label)
+    evaluation = task.evaluate(session.model, "test")
+    folder = store.folder(spec, ENGINE)
+    state = session.snapshot()
+    write_tensors(folder / "weights.safetensors", state.tensors, {"task": task.name})
+    write_tensors(folder / "mask.safetensors", session.mask.pack(), {"shapes": session.mask.shapes()})
+    flops = session.flops
+    densities = {name: int(torch.count_nonzero(w)) / w.numel() for name, w in weights.items()}
+    conduct = r.Conduct(**session.conduct.as_dict())
+    return r.RunRecord(
+        schema=r.SCHEMA,
+        run=spec.run_id(ENGINE),
+        spec=spec,
+        metric=r.MetricInfo(**dataclasses.asdict(task.metric)),
+        scores=evaluation.scores,
+        sparsity=_report(session.model, weights, spec.sparsity, densities),
+        cost=r.Cost(
+            **session.account.as_dict(),
+            budget_flops=recipe.steps * flops.step(),
+            inference_flops=flops.inference(densities) / recipe.batch_size,
+            inference_flops_dense=flops.inference() / recipe.batch_size,
+            peak_memory=peak_memory(device),
+        ),
+        conduct=conduct,
+        category=r.category_of(conduct, session.account.steps, recipe.steps),
+        digests=r.Digests(
+            weights=state.digest(),
+            mask=_mask_digest(session.mask.pack()),
+            predictions=store.write_predictions(spec, ENGINE, evaluation.predictions),
+        ),
+        provenance=provenance(device, r.Source(task=_source(type(task)), sparsifier=named.source)),
+    )
+
+
+def verified(
+    model: nn.Module,
+    shapes: Mapping[str, torch.Size],
+    prunable: list[str],
+    session: Session,
+    sparsity: float,
+    label: str,
+) -> dict[str, nn.Parameter]:
+    """The prunable weights of the network a sparsifier left behind, once it is the network it should be.
+
+    Counted are the zeros in the weights themselves, not those of a mask. A kept weight may happen to be zero; a weight
+    too many may not be other than zero.
+
+    Raises:
+        SparsifierError: parameters have other names or shapes than before.
+        MissedSparsity: more weights are non-zero than may be, or fewer were kept than should be.
+        NotFinite: a weight is NaN or infinite.
+    """
+    after = {name: p.shape for name, p in model.named_parameters()}
+    if after != shapes:
+        name = min((after.items() ^ shapes.items()), key=str)[0]
+        raise SparsifierError(
+            f"{label} left a wrapped or rebuilt model: parameter {name!r} is not as the task made it; keep the module "
+            "and its parameter names, and prune through session.mask"
+        )
+    weights = {name: p for name, p in model.named_parameters() if name in set(prunable)}
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise NotFinite(f"{label} left NaN or infinite values in {name!r}")
+    total = sum(w.numel() for w in weights.values())
+    wanted = count(1 - sparsity, total)
+    nonzero = sum(int(torch.count_nonzero(w)) for w in weights.values())
+    if nonzero != wanted and not (nonzero < wanted == session.mask.kept):
+        raise MissedSparsity(
+            f"{label} left {nonzero:,} of {total:,} prunable weights other than zero, at sparsity {sparsity:.6g} it "
+            f"must be {wanted:,}; prune with session.prune(scores, density=1 - sparsity), after the last change by hand"
+        )
+    return weights
+
+
+def _report(
+    model: nn.Module, weights: Mapping[str, nn.Parameter], target: float, densities: dict[str, float]
+) -> r.SparsityReport:
+    def counted(tensors: Mapping[int, Tensor]) -> r.Count:
+        return r.Count(
+            weights=sum(t.numel() for t in tensors.values()),
+            zeros=sum(t.numel() - int(torch.count_nonzero(t)) for t in tensors.values()),
+        )
+
+    layers = (nn.Linear, nn.modules.conv._ConvNd)
+    linear = {id(m.weight): m.weight for m in model.modules() if isinstance(m, layers)}
+    trainable = {id(p): p for p in model.parameters() if p.requires_grad}
+    stored = {id(p): p for p in model.parameters()}
+    scope = counted({id(w): w for w in weights.values()})
+    return r.SparsityReport(
+        target=target,
+        measured=scope.zeros / scope.weights,
+        kept=scope.weights - scope.zeros,
+        total=scope.weights,
+        denominators=r.Denominators(
+            scope=scope, linear=counted(linear), trainable=counted(trainable), stored=counted(stored)
+        ),
+        layers=densities,
+    )
+
+
+def _mask_digest(packed: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256()
+    for name, bits in sorted(packed.items()):
+        total.update(name.encode() + b"\0" + bits.cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _source(kind: type[Any]) -> str:
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        raise UsageError(f"the source of {kind.__name__} cannot be found; define it in a file") from None
+
+
+def _be_deterministic() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,140 @@
+"""Floating-point operations of a training step, dense and under a mask, attributed to the weights that cause them.
+
+Counts are those of ``torch.utils.flop_counter`` (2 for a multiply-add; matrix products, convolutions and attention;
+elementwise work is not counted). A product with a weight of density d costs d times the dense one in each of its three
+forms: forward, gradient of the input, gradient of the weight (the convention of RigL, Evci et al., 2020, appendix H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of one optimizer step: those no mask can save, and by prunable weight those one can."""
+
+    fixed_forward: float
+    fixed_backward: float
+    forward: dict[str, float]
+    backward_input: dict[str, float]
+    backward_weight: dict[str, float]
+
+    def step(self, forward: Mapping[str, float] | None = None, backward: Mapping[str, float] | None = None) -> float:
+        """One training step with layers at the given densities (None: dense), in the forward and weight-gradient pass.
+
+        >>> f = Flops(10.0, 20.0, {"a": 100.0}, {"a": 100.0}, {"a": 100.0})
+        >>> f.step(), f.step({"a": 0.1}, {"a": 0.1}), f.step({"a": 0.1})
+        (330.0, 60.0, 150.0)
+        """
+        return (
+            self.fixed_forward
+            + self.fixed_backward
+            + _weighted(self.forward, forward)
+            + _weighted(self.backward_input, forward)
+            + _weighted(self.backward_weight, backward)
+        )
+
+    def inference(self, densities: Mapping[str, float] | None = None) -> float:
+        """One forward pass on the same batch."""
+        return self.fixed_forward + _weighted(self.forward, densities)
+
+
+def _weighted(flops: Mapping[str, float], densities: Mapping[str, float] | None) -> float:
+    return sum(value * (1.0 if densities is None else densities.get(name, 1.0)) for name, value in flops.items())
+
+
+def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter]) -> Flops:
+    """Trace one forward and backward pass of ``loss()`` and attribute the operations to ``weights``.
+
+    An operation belongs to a weight if it reads the weight's memory, through views too. Gradients are left as they were.
+    """
+    owners = {p.untyped_storage().data_ptr(): name for name, p in weights.items()}
+    kept = {name: p.grad for name, p in weights.items()}
+    ahead, behind = _Trace(owners), _Trace(owners)
+    with ahead:
+        value = loss()
+    parameters = [p for p in weights.values() if p.requires_grad]
+    with behind:
+        torch.autograd.grad(value, parameters, allow_unused=True)
+    for name, p in weights.items():
+        p.grad = kept[name]
+    # The product that makes the gradient of a weight reads activations only, so it carries no name; it costs as much
+    # as the forward product. A convolution makes both gradients in one operation, which does read the weight.
+    backward_weight = {name: flops for name, flops in ahead.products.items() if weights[name].requires_grad}
+    backward_input = dict(behind.products)
+    for name, flops in behind.convolutions.items():
+        backward_input[name] = backward_input.get(name, 0.0) + flops - ahead.convolutions[name]
+        backward_weight[name] = backward_weight.get(name, 0.0) + ahead.convolutions[name]
+    forward = {name: ahead.products.get(name, 0.0) + ahead.convolutions.get(name, 0.0) for name in weights}
+    return Flops(
+        fixed_forward=ahead.total - sum(forward.values()),
+        fixed_backward=behind.total - sum(backward_input.values()) - sum(backward_weight.values()),
+        forward=forward,
+        backward_input=backward_input,
+        backward_weight=backward_weight,
+    )
+
+
+def mean(parts: list[Flops]) -> Flops:
+    """The mean over several batches."""
+
+    def average(pick: Callable[[Flops], Mapping[str, float]]) -> dict[str, float]:
+        return {name: sum(pick(p).get(name, 0.0) for p in parts) / len(parts) for name in pick(parts[0])}
+
+    return Flops(
+        sum(p.fixed_forward for p in parts) / len(parts),
+        sum(p.fixed_backward for p in parts) / len(parts),
+        average(lambda p: p.forward),
+        average(lambda p: p.backward_input),
+        average(lambda p: p.backward_weight),
+    )
+
+
+class _Trace(TorchDispatchMode):
+    def __init__(self, owners: Mapping[int, str]) -> None:
+        super().__init__()
+        self._owners = owners
+        self.total = 0.0
+        self.products: dict[str, float] = {}
+        self.convolutions: dict[str, float] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        count = _ATTENTION.get(packet) or flop_registry.get(packet)
+        if count is None:
+            return out
+        flops = float(count(*args, **(kwargs or {}), out_val=out))
+        self.total += flops
+        name = next((self._owners[p] for a in args if (p := _pointer(a)) in self._owners), None)
+        if name is not None:
+            table = self.convolutions if "convolution" in str(packet) else self.products
+            table[name] = table.get(name, 0.0) + flops
+        return out
+
+
+def _pointer(value: Any) -> int:
+    return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else -1
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+def _attention_backward(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape))
+
+
+# The CPU's fused attention, which torch's registry leaves out.
+_ATTENTION: dict[Any, Any] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}

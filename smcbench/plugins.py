@@ -1,0 +1,224 @@
+"""Plug-ins: tasks and sparsifiers by name, found through entry points; ours have no privilege over a stranger's.
+
+A name is what an entry point is called (``rigl``), an attribute of a module (``package.module:Class``) or of a file
+(``./mine.py:Mine``); a sparsifier may carry a preset (``rigl@smc``) and parameters (``rigl(drop_fraction=0.5)``).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from smcbench.errors import InvalidInput, UsageError
+
+if TYPE_CHECKING:
+    from smcbench.sparsifier import Sparsifier
+    from smcbench.task import Task
+
+Kind = Literal["tasks", "sparsifiers"]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plug-in: its name, where it is defined, and the distribution it comes with."""
+
+    name: str
+    target: str
+    distribution: str
+    entry: EntryPoint = dataclasses.field(repr=False)
+
+    def load(self) -> Any:
+        """Import it.
+
+        Raises:
+            InvalidInput: the import fails; the message carries its error.
+        """
+        try:
+            return self.entry.load()
+        except Exception as error:
+            raise InvalidInput(
+                f"plug-in {self.name!r} of {self.distribution} does not import ({self.target}): "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Named:
+    """A sparsifier as it was asked for.
+
+    Attributes:
+        name: without preset and parameters.
+        label: as people should read it: the name, with a preset or what differs from the defaults.
+        source: SHA-256 of the source file it is defined in.
+        versioned: whether its ``version`` stands for its code; a plug-in that is not installed is known by its source.
+    """
+
+    sparsifier: Sparsifier
+    name: str
+    label: str
+    source: str
+    versioned: bool
+
+
+def installed(kind: Kind) -> dict[str, Plugin]:
+    """All plug-ins of a kind by name; imports none of them.
+
+    Raises:
+        InvalidInput: two distributions use one name.
+    """
+    found: dict[str, Plugin] = {}
+    for entry in sorted(entry_points(group=f"smcbench.{kind}"), key=lambda entry: entry.name):
+        distribution = entry.dist.name if entry.dist else "unknown"
+        other = found.get(entry.name)
+        if other is not None and (other.target, other.distribution) != (entry.value, distribution):
+            raise InvalidInput(
+                f"two plug-ins are called {entry.name!r}: {other.target} of {other.distribution} and {entry.value} of "
+                f"{distribution}; uninstall one, or name the one you mean as module:attribute"
+            )
+        found[entry.name] = Plugin(entry.name, entry.value, distribution, entry)
+    return found
+
+
+def load_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        UsageError: no such task; the message holds the nearest names.
+        InvalidInput: it does not import, or is no task.
+    """
+    from smcbench.task import Task
+
+    found = _find("tasks", name)
+    if isinstance(found, type) and issubclass(found, Task):
+        found = found()
+    if not isinstance(found, Task):
+        raise InvalidInput(f"{name} is a {type(found).__name__}, not a task (an instance of smcbench.Task)")
+    return found
+
+
+def load_sparsifier(text: str) -> Named:
+    """The sparsifier that ``text`` names, with its preset and parameters.
+
+    Raises:
+        UsageError: no such sparsifier, preset or parameter; the message holds the nearest names.
+        InvalidInput: it does not import, or is no sparsifier.
+    """
+    from smcbench.sparsifier import Sparsifier
+
+    match = re.fullmatch(r"(?P<name>[^@(]+)(@(?P<preset>[\w.-]+))?(\((?P<arguments>.*)\))?", text.strip(), re.DOTALL)
+    if match is None:
+        raise UsageError(f"{text!r} names no sparsifier; write NAME, NAME@PRESET or NAME(parameter=value)")
+    name, preset = match["name"].strip(), match["preset"]
+    found = _find("sparsifiers", name)
+    if not (isinstance(found, type) and issubclass(found, Sparsifier)):
+        raise InvalidInput(f"{name} is not a sparsifier (a subclass of smcbench.Sparsifier)")
+    if inspect.isabstract(found):
+        raise InvalidInput(f"{name} does not define sparsify(self, session, sparsity)")
+    parameters = dataclasses.asdict(_construct(found, name, {})) if dataclasses.is_dataclass(found) else {}
+    chosen: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in found.presets:
+            raise UsageError(f"{name} has no preset {preset!r}{_nearest(preset, found.presets)}")
+        chosen |= found.presets[preset]
+    arguments = _arguments(match["arguments"] or "", name)
+    for key in arguments:
+        if key not in parameters:
+            raise UsageError(f"{name} has no parameter {key!r}{_nearest(key, parameters)}")
+    sparsifier = _construct(found, name, {**chosen, **arguments})
+    source = hashlib.sha256(Path(inspect.getfile(found)).read_bytes()).hexdigest()
+    return Named(sparsifier, name, _label(name, sparsifier, parameters), source, ":" not in name)
+
+
+def _construct(kind: type[Sparsifier], name: str, arguments: dict[str, Any]) -> Sparsifier:
+    try:
+        return kind(**arguments)
+    except Exception as error:
+        raise UsageError(f"{name} cannot be made from {arguments}: {error}") from error
+
+
+def _label(name: str, sparsifier: Sparsifier, defaults: dict[str, Any]) -> str:
+    short = name.split(":")[-1] if ":" in name else name
+    own = sparsifier.parameters()
+    changed = {key: value for key, value in own.items() if value != defaults[key]}
+    for preset, values in sparsifier.presets.items():
+        if changed and {**defaults, **values} == own:
+            return f"{short}@{preset}"
+    return short + (f"({', '.join(f'{key}={value!r}' for key, value in changed.items())})" if changed else "")
+
+
+def _arguments(text: str, name: str) -> dict[str, Any]:
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        if call.args:
+            raise ValueError("name every parameter")
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AssertionError) as error:
+        raise UsageError(f"the parameters of {name}({text}) cannot be read: {error}; write parameter=value") from None
+
+
+def _find(kind: Kind, name: str) -> Any:
+    if ":" in name:
+        return _attribute(*name.rsplit(":", 1))
+    known = installed(kind)
+    if name not in known:
+        if name.endswith(".py") or "/" in name:
+            raise UsageError(f"{name}: say which class of the file, as {name}:Name")
+        raise UsageError(
+            f"no {kind[:-1]} is called {name!r}{_nearest(name, known)}; `smcbench list {kind}` shows all of them"
+        )
+    return known[name].load()
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)[:12]
+    return f" (did you mean {', '.join(near)}?)" if near else ""
+
+
+@functools.cache
+def _attribute(module: str, attribute: str) -> Any:
+    is_file = module.endswith(".py")
+    if is_file and not Path(module).is_file():
+        raise UsageError(f"{module}: no such file")
+    try:
+        loaded = _from_file(Path(module)) if is_file else importlib.import_module(module)
+    except Exception as error:
+        raise InvalidInput(f"{module} does not import: {type(error).__name__}: {error}") from error
+    if not hasattr(loaded, attribute):
+        public = [key for key in vars(loaded) if not key.startswith("_")]
+        raise UsageError(f"{module} has no {attribute!r}{_nearest(attribute, public)}")
+    return getattr(loaded, attribute)
+
+
+def _from_file(path: Path) -> Any:
+    path = path.resolve()
+    name = f"smcbench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def short(text: str) -> str:
+    """A sparsifier as it was typed, without the folder of its file.
+
+    >>> short("/some/where/mine.py:Mine(batches=2)")
+    'mine.py:Mine(batches=2)'
+    """
+    head, colon, rest = text.partition(":")
+    return head.rsplit("/", 1)[-1] + colon + rest

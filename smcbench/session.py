@@ -1,0 +1,681 @@
+"""The session: one model being trained on one task under one mask. It is what a sparsifier drives."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from smcbench import files, flops
+from smcbench.account import Account, Conduct
+from smcbench.cache import Cache
+from smcbench.errors import Busy, NotFinite, SparsifierError, UsageError
+from smcbench.feed import Feed, OwnFeed, TaskFeed
+from smcbench.journal import Journal
+from smcbench.own import OwnTask
+from smcbench.recipe import Recipe
+from smcbench.seeds import generator, stream
+from smcbench.sparsity.keep import keep
+from smcbench.sparsity.mask import Mask
+from smcbench.sparsity.reparam import Effective, Reparam
+from smcbench.state import State, digest
+from smcbench.task import Batch, Outputs, Task
+from smcbench.trainer import ENGINE, Loop, Step, apply_mask, build_optimizer, check_finite
+
+Loss = Callable[[Outputs, Batch, int], tuple[Tensor, int]]
+"""A phase's own loss: ``(outputs, batch, step index)`` to the sum and the count to divide it by."""
+
+_FLOPS_BATCHES = 4
+"""Training batches over which the operations of a step are averaged."""
+
+
+class Session:
+    """One model being trained on one task under one mask.
+
+    Three rules make phases compose. R1: a phase that continues where the last one stopped keeps its optimizer, any
+    other starts a fresh one. R2: the learning rate and all randomness of a step follow from (recipe, seed, step index).
+    R3: ``validation`` is for the method, ``test`` for the engine.
+
+    The session is the only memory of a method: what must survive a restart stands in the weights, the mask or
+    ``memory``; a run that was killed replays its sparsifier, and finished phases are restored instead of repeated.
+
+    Attributes:
+        weights: the prunable parameters by name, and only those; chosen by the task.
+        position: where on the recipe's schedule training stands, in optimizer steps.
+        memory: tensors, masks and numbers that must survive a restart.
+        generator: the only randomness a sparsifier may use.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        recipe: Recipe,
+        seed: int = 0,
+        *,
+        feed: Feed | None = None,
+        journal: Journal | None = None,
+        compile: str | None = None,
+        branch: str = "",
+    ) -> None:
+        self.task, self.model, self.recipe, self.seed = task, model, recipe, seed
+        self.device = next(model.parameters()).device
+        parameters = dict(model.named_parameters())
+        self.weights: dict[str, nn.Parameter] = {name: parameters[name] for name in task.prunable(model)}
+        if not self.weights:
+            raise UsageError(f"task {task.name}: nothing is prunable under scope {task.scope!r}")
+        self.position = 0
+        self.memory: dict[str, Tensor | Mask | float | int | str] = {}
+        self.generator = generator(seed, "sparsifier", branch)
+        self.account, self.conduct = Account(), Conduct()
+        self._mask = Mask.dense(self.weights)
+        self._extra: dict[str, dict[str, nn.Parameter]] = {}
+        self._extra_lr: dict[str, float | None] = {}
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        self._setting: Any = None
+        self._feed = feed
+        self._feeds: dict[Recipe, Feed] = {}
+        self._journal = journal
+        self._compile = compile
+        self._callable = torch.compile(model, backend=compile) if compile else model
+        self._branch, self._forks = branch, 0
+        self._flops: flops.Flops | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        *,
+        loss: Callable[[nn.Module, Any], Tensor],
+        batches: Sequence[Any] | Callable[[int], Any],
+        recipe: Recipe,
+        prunable: Callable[[str, nn.Parameter], bool] | Sequence[str] | None = None,
+        evaluate: Callable[[nn.Module], float] | None = None,
+        seed: int = 0,
+    ) -> Session:
+        """A session on a user's own network, trained in place, outside any benchmark.
+
+        Args:
+            model: any module, on the device where it is to be trained.
+            loss: ``loss(model, batch)``, the mean loss of a batch as a scalar.
+            batches: a list of batches, taken in turn, or a function of the step index.
+            recipe: how to train; its ``batch_size`` is not used, the batches are as they come.
+            prunable: names, or a predicate on ``(name, parameter)``; by default all matrices and kernels.
+            evaluate: a validation score, for methods that look at one.
+
+        >>> import torch; from torch import nn; from smcbench import Recipe
+        >>> net, x, y = nn.Linear(8, 2), torch.randn(16, 8), torch.randint(2, (16,))
+        >>> s = Session.of(net, loss=lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]), batches=[(x, y)],
+        ...                recipe=Recipe(steps=3, batch_size=16, lr=0.1))
+        >>> s.prune({n: w.abs() for n, w in s.weights.items()}, density=0.25); s.train(); int((net.weight != 0).sum())
+        4
+        """
+        task = OwnTask(loss, prunable, evaluate, recipe)
+        return cls(task, model, recipe, seed, feed=OwnFeed(batches, next(model.parameters()).device))
+
+    # -- the mask ------------------------------------------------------------------------------------------------
+
+    @property
+    def mask(self) -> Mask:
+        """The weights that are kept; assigning prunes and regrows, and the engine keeps the rest at zero.
+
+        Weights that come back start at zero; optimizer moments are cleared wherever the old and the new mask do not
+        both keep the weight.
+        """
+        return self._mask
+
+    @mask.setter
+    def mask(self, new: Mask) -> None:
+        if not isinstance(new, Mask):
+            raise UsageError(f"session.mask must be a Mask, not {type(new).__name__}")
+        for name in self.weights.keys() ^ new.keys():
+            raise UsageError(f"the mask and the prunable weights differ in tensor {name!r}")
+        new = new.to(self.device)
+        if dist.is_initialized():
+            new = _from_rank_zero(new)
+        old = self._mask
+        if new == old:
+            return
+        common = old & new
+        self.conduct.mask_updates += 1
+        self.conduct.regrown += new.kept - common.kept
+        self.conduct.last_prune = self.account.steps
+        if self.conduct.first_prune is None:
+            self.conduct.first_prune = self.account.steps
+        self._mask = new
+        self._apply_mask()
+        if self._optimizer is not None:
+            for name, weight in self.weights.items():
+                for moment in self._optimizer.state.get(weight, {}).values():
+                    if isinstance(moment, Tensor) and moment.shape == weight.shape:
+                        apply_mask([moment], [common[name]])
+
+    def prune(self, scores: Mapping[str, Tensor], density: float | Mapping[str, float]) -> None:
+        """Keep exactly ``round(density * n)`` weights, those with the highest scores.
+
+        Args:
+            scores: one tensor a prunable weight, of its shape; higher is kept.
+            density: of all weights together (a global threshold), or by name (one threshold a layer).
+        """
+        self.mask = keep(scores, density)
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        trainable: Sequence[str] | None = None,
+        recipe: Recipe | None = None,
+        loss: Loss | None = None,
+    ) -> None:
+        """Train from step ``start`` of the recipe's schedule to ``stop`` (default: its end).
+
+        A pure function of the state it starts from, hence memoised: the same phase is never computed twice, by
+        whichever method or process, but always billed.
+        """
+        for _ in self._phase("train", start, stop, trainable, recipe, loss, None):
+            pass
+
+    def steps(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        trainable: Sequence[str] | None = None,
+        recipe: Recipe | None = None,
+        loss: Loss | None = None,
+        reparam: Reparam | None = None,
+    ) -> Iterator[Step]:
+        """The same stretch of training, one :class:`Step` at a time: after backward, before the update.
+
+        There dense gradients (``step.gradients()``) and masked weights are both visible, and the mask may be changed.
+        After a restart the loop goes on from the last snapshot, so its body may keep nothing in local variables.
+
+        Args:
+            start, stop: bounds on the recipe's schedule.
+            trainable: names of the parameters to train; the others stand still. Default: all that require gradients.
+            recipe: one derived from the session's.
+            loss: instead of the task's, such as a distillation loss.
+            reparam: train dense weights but run the network on a function of them.
+        """
+        return self._phase("steps", start, stop, trainable, recipe, loss, reparam)
+
+    def _phase(
+        self,
+        kind: str,
+        start: int,
+        stop: int | None,
+        trainable: Sequence[str] | None,
+        recipe: Recipe | None,
+        loss: Loss | None,
+        reparam: Reparam | None,
+    ) -> Iterator[Step]:
+        recipe = recipe or self.recipe
+        stop = recipe.steps if stop is None else stop
+        if not 0 <= start <= stop <= recipe.steps:
+            raise UsageError(f"a phase from step {start} to {stop} does not fit a recipe of {recipe.steps} steps")
+        if start == stop:
+            self.position = start
+            return
+        setting = (recipe, trainable if trainable is None else tuple(trainable), tuple(self._extra))
+        carried = self._optimizer is not None and start == self.position and setting == self._setting
+        self._setting = setting
+        self._apply_mask()
+        if not carried:
+            self._optimizer = self._fresh_optimizer(recipe, trainable)
+        shared = kind == "train" and loss is None and reparam is None
+        number, self.conduct.phases = self.conduct.phases, self.conduct.phases + 1
+        run = _Phase(self, kind, number, start, stop, recipe, trainable, carried, shared)
+        with contextlib.ExitStack() as stack:
+            begin = run.recall(stack)
+            if begin < stop:
+                self.model.train()
+                loop = self._loop(recipe, loss, reparam, run.updated)
+                try:
+                    yield from loop.run(begin, stop)
+                except GeneratorExit:  # the method has seen enough: this step's gradient was computed, nothing more
+                    self._charge_gradients(1)
+                    raise
+                finally:
+                    if self._optimizer is not None:
+                        self._optimizer.zero_grad(set_to_none=True)
+                run.finish()
+
+    def _loop(
+        self, recipe: Recipe, loss: Loss | None, reparam: Reparam | None, updated: Callable[[Step, Any], None]
+    ) -> Loop:
+        assert self._optimizer is not None
+
+        def loss_of(batch: Any, index: int) -> tuple[Tensor, int]:
+            outputs = self.task.forward(self._callable, batch)
+            return self.task.loss(outputs, batch) if loss is None else loss(outputs, batch, index)
+
+        return Loop(
+            weights=self.weights,
+            extra=[p for group in self._extra.values() for p in group.values()],
+            mask=lambda: self._mask,
+            optimizer=self._optimizer,
+            scaler=self._scaler,
+            feed=self._feed_for(recipe),
+            loss=loss_of,
+            recipe=recipe,
+            seed=self.seed,
+            reparam=reparam,
+            updated=updated,
+        )
+
+    def _feed_for(self, recipe: Recipe) -> Feed:
+        if self._feed is not None:
+            return self._feed
+        if recipe not in self._feeds:
+            self._feeds[recipe] = TaskFeed(self.task, recipe, self.seed, self.device)
+        return self._feeds[recipe]
+
+    def _fresh_optimizer(self, recipe: Recipe, trainable: Sequence[str] | None) -> torch.optim.Optimizer:
+        groups = self.task.parameter_groups(self.model)
+        if trainable is not None:
+            parameters = dict(self.model.named_parameters())
+            for name in trainable:
+                if name not in parameters:
+                    raise UsageError(f"trainable: the model has no parameter {name!r}")
+            chosen = {id(parameters[name]) for name in trainable}
+            groups = [{**group, "params": [p for p in group["params"] if id(p) in chosen]} for group in groups]
+        for name, tensors in self._extra.items():
+            rate = self._extra_lr[name]
+            groups.append({"params": list(tensors.values()), **({} if rate is None else {"lr": rate})})
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        return build_optimizer(groups, recipe)
+
+    def reset_optimizer(self) -> None:
+        """Forget all moments; the next phase starts with a fresh optimizer wherever it starts."""
+        self._optimizer = None
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def gradients(self, batches: int = 1) -> dict[str, Tensor]:
+        """Dense gradients of the mean training loss over the first ``batches`` batches, in training mode; billed.
+
+        Buffers (batch-norm statistics) are left as they were. A weight without a gradient has zeros.
+        """
+        kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        optimizer, scaler = self._optimizer, self._scaler
+        self._optimizer = build_optimizer(self.task.parameter_groups(self.model), self.recipe)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        self.model.train()
+        loop = self._loop(self.recipe, None, None, lambda step, made: None)
+        total = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+        begin = time.perf_counter()
+        for index in range(batches):
+            loop.backward(index)
+            for name, weight in self.weights.items():
+                if weight.grad is not None:
+                    total[name] += weight.grad / batches
+            self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer, self._scaler = optimizer, scaler
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(kept[name])
+        self.account.seconds += time.perf_counter() - begin
+        self._charge_gradients(batches)
+        return total
+
+    def evaluate(self, split: str = "validation") -> dict[str, float]:
+        """Scores on the validation split; the test split is the engine's."""
+        if split != "validation":
+            raise UsageError(f"a sparsifier may look at 'validation' only, not at {split!r}")
+        return self.task.evaluate(self.model, "validation").scores
+
+    # -- states --------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> State:
+        """A copy of weights, buffers and mask."""
+        return State.of(self.model, self._mask)
+
+    def restore(self, state: State) -> None:
+        """Go back to a state: weights, buffers and mask."""
+        state.load_into(self.model)
+        self.mask = state.mask
+
+    def rewind(self, state: State) -> None:
+        """Go back to the weights and buffers of a state; the mask stays (Frankle et al., 2020)."""
+        state.load_into(self.model)
+        self._apply_mask()
+
+    def initial(self, seed: int) -> State:
+        """The task's model as another seed initialises it, dense.
+
+        Raises:
+            UsageError: the task starts from pretrained weights.
+        """
+        if self.task.pretrained:
+            raise UsageError(f"task {self.task.name} starts from pretrained weights, there is no other initialisation")
+        return State.of(build_model(self.task, seed, self.device), Mask.dense(self.weights))
+
+    def fork(self, seed: int | None = None, name: str = "") -> Session:
+        """An independent copy with its own memory and journal branch, billed to the same account.
+
+        Args:
+            seed: of the copy's data order and noise; default: the same.
+            name: of the branch, unique within this session; default: a number.
+        """
+        branch = f"{self._branch}/{name or self._forks}"
+        self._forks += 1
+        model = copy.deepcopy(self.model)
+        other = Session(
+            self.task, model, self.recipe, self.seed if seed is None else seed,
+            feed=self._feed, journal=self._journal, compile=self._compile, branch=branch,
+        )  # fmt: skip
+        other.account, other.position, other._flops = self.account, self.position, self._flops
+        other._mask = self._mask
+        if self._optimizer is not None and self._setting is not None and not self._extra:
+            other._setting = self._setting
+            other._optimizer = other._fresh_optimizer(self._setting[0], self._setting[1])
+            other._optimizer.load_state_dict(self._optimizer.state_dict())
+            other._scaler.load_state_dict(self._scaler.state_dict())
+        return other
+
+    def parameters(
+        self, name: str, tensors: Mapping[str, Tensor], lr: float | None = None
+    ) -> dict[str, nn.Parameter]:
+        """Extra learnable tensors (scores, thresholds), trained with the model from the next phase on.
+
+        Args:
+            name: of the group; asking again for a group that exists returns it as it is.
+            tensors: initial values.
+            lr: peak learning rate of the group; default: the recipe's.
+        """
+        if name not in self._extra:
+            self._extra[name] = {key: nn.Parameter(t.detach().clone()) for key, t in tensors.items()}
+            self._extra_lr[name] = lr
+        return dict(self._extra[name])
+
+    def recalibrate(self, batches: int = 16) -> None:
+        """Recompute batch-norm statistics as plain means over training batches; nothing to do without them; billed."""
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        norms = [m for m in norms if m.track_running_stats]
+        if not norms:
+            return
+        momenta = [m.momentum for m in norms]
+        for module in norms:
+            module.reset_running_stats()
+            module.momentum = None
+        self.model.train()
+        feed = self._feed_for(self.recipe)
+        with torch.no_grad():
+            for index in range(batches):
+                torch.manual_seed(stream(self.seed, "recalibrate", index))
+                for batch in feed(index):
+                    self.task.forward(self.model, batch)
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
+        cost = self.flops
+        self.account.train_flops += batches * cost.inference(self._mask.layer_densities())
+        self.account.train_flops_dense += batches * cost.inference()
+
+    # -- the bill ------------------------------------------------------------------------------------------------
+
+    @property
+    def flops(self) -> flops.Flops:
+        """Operations of one optimizer step, traced once over a few training batches."""
+        if self._flops is None:
+            self._flops = self._measure_flops()
+        return self._flops
+
+    def _measure_flops(self) -> flops.Flops:
+        kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        feed, mode = self._feed_for(self.recipe), self.model.training
+        self.model.train()
+
+        def once(index: int) -> flops.Flops:
+            batches = feed(index)
+
+            def loss() -> Tensor:
+                parts = [self.task.loss(self.task.forward(self.model, batch), batch)[0] for batch in batches]
+                return torch.stack(parts).sum()
+
+            return flops.measure(loss, self.weights)
+
+        spread = {round(i * (self.recipe.steps - 1) / max(1, _FLOPS_BATCHES - 1)) for i in range(_FLOPS_BATCHES)}
+        with torch.random.fork_rng(devices=[]):
+            measured = flops.mean([once(index) for index in sorted(spread)])
+        self.model.train(mode)
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(kept[name])
+        return measured
+
+    def _charge(self, steps: int, made: Effective | None = None, dense_gradients: bool = False) -> None:
+        forward = self._mask if made is None else made.forward
+        backward = None if dense_gradients else (forward if made is None or made.backward is None else made.backward)
+        densities = None if forward is None or forward.is_dense else forward.layer_densities()
+        backward_densities = None if backward is None or backward.is_dense else backward.layer_densities()
+        self.account.steps += steps
+        self.account.train_flops += steps * self.flops.step(densities, backward_densities)
+        self.account.train_flops_dense += steps * self.flops.step()
+        density = 1.0 if forward is None else forward.density
+        self.conduct.peak_density = max(self.conduct.peak_density, density)
+
+    def _charge_gradients(self, batches: int) -> None:
+        self.account.gradient_evaluations += batches
+        densities = None if self._mask.is_dense else self._mask.layer_densities()
+        self.account.train_flops += batches * self.flops.step(densities)
+        self.account.train_flops_dense += batches * self.flops.step()
+
+    def _apply_mask(self) -> None:
+        if not self._mask.is_dense:
+            apply_mask([w.data for w in self.weights.values()], [self._mask[name] for name in self.weights])
+
+
+class _Phase:
+    """A phase under way: its key, what the store knows of it, its bill, its snapshots."""
+
+    def __init__(
+        self,
+        session: Session,
+        kind: str,
+        number: int,
+        start: int,
+        stop: int,
+        recipe: Recipe,
+        trainable: Sequence[str] | None,
+        carried: bool,
+        shared: bool,
+    ) -> None:
+        self.session, self.journal, self.shared = session, session._journal, shared
+        self.start, self.stop = start, stop
+        self.entry: dict[str, Any] = {"phase": number, "branch": session._branch, "kind": kind,
+                                      "start": start, "stop": stop}  # fmt: skip
+        self.clock = time.perf_counter()
+        self.spent = 0.0
+        self.key = "" if self.journal is None else self._key(recipe, trainable, carried)
+
+    def _key(self, recipe: Recipe, trainable: Sequence[str] | None, carried: bool) -> str:
+        assert self.journal is not None
+        session = self.session
+        content = [*session.snapshot().tensors.items(), *(("mask/" + n, m) for n, m in session.mask.items())]
+        content += [(f"extra/{g}/{n}", p) for g, group in session._extra.items() for n, p in group.items()]
+        if carried:
+            content += _optimizer_tensors(session._optimizer).items()
+        identity: dict[str, Any] = {
+            "engine": ENGINE, "task": session.task.digest(), "seed": session.seed, "start": self.start,
+            "stop": self.stop, "trainable": None if trainable is None else sorted(trainable), "carried": carried,
+            "recipe": recipe.as_dict(), "torch": str(torch.__version__), "device": session.device.type,
+            "threads": torch.get_num_threads(), "compile": session._compile, "content": digest(content),
+        }  # fmt: skip
+        if not self.shared:
+            identity["own"] = [self.journal.run, self.entry, files.digest(_scalars(session)),
+                               digest(_memory_tensors(session).items())]  # fmt: skip
+        return files.digest(identity)[:32]
+
+    def recall(self, stack: contextlib.ExitStack) -> int:
+        """Restore what is known of this phase and return the step to go on from; ``stop`` if it is finished."""
+        if self.journal is None:
+            return self.start
+        store = self.journal.store(self.shared)
+        if self._restore(store):
+            return self.stop
+        while True:
+            try:
+                stack.enter_context(store.lease(self.key))
+                break
+            except Busy:
+                if not self.journal.wait:
+                    raise
+                time.sleep(0.2)
+        if self._restore(store):  # finished by another process between the look and the lease
+            return self.stop
+        found = self.journal.in_flight(self.key)
+        if found is None:
+            return self.start
+        _load(self.session, *found, whole=True)
+        self.spent = found[1]["spent"]
+        return self.session.position
+
+    def _restore(self, store: Cache) -> bool:
+        found = store.load(self.key)
+        if found is None:
+            return False
+        session, (tensors, meta) = self.session, found
+        _load(session, tensors, meta, whole=not self.shared)
+        if self.shared:
+            session._charge(self.stop - self.start)
+            own = self.journal is not None and meta["run"] == self.journal.run
+            if own:
+                session.account.seconds += meta["spent"]
+            else:
+                session.account.seconds_cached += meta["spent"]
+        assert self.journal is not None
+        self.journal.finished(self.key, {**self.entry, "key": self.key, "seconds": meta["spent"], "stored": True})
+        return True
+
+    def updated(self, step: Step, made: Effective | None) -> None:
+        session = self.session
+        session.position = step.index + 1
+        session._charge(1, made, step.dense_gradients_used)
+        if step.finite and (session.device.type == "cpu" or step.index % 64 == 0 or session.position == self.stop):
+            check_finite(step.loss, step.index)
+        if self.journal is not None and session.position < self.stop and self.journal.is_due():
+            self._book()
+            self.journal.snapshot(self.key, _tensors(session), {**_meta(session), "spent": self.spent})
+
+    def finish(self) -> None:
+        session = self.session
+        self._book()
+        for name, weight in session.weights.items():
+            if not session._mask.is_dense and bool((weight.detach() * ~session._mask[name]).any()):
+                raise SparsifierError(f"pruned weights of {name!r} came back to life during training")
+            if not bool(torch.isfinite(weight).all()):
+                raise NotFinite(f"weight {name!r} is not finite after step {self.stop - 1}")
+        if self.journal is not None:
+            meta = {**_meta(session), "spent": self.spent, "run": self.journal.run}
+            self.journal.store(self.shared).save(self.key, _tensors(session), meta)
+            self.journal.finished(self.key, {**self.entry, "key": self.key, "seconds": self.spent, "stored": False})
+
+    def _book(self) -> None:
+        now = time.perf_counter()
+        self.spent += now - self.clock
+        self.session.account.seconds += now - self.clock
+        self.clock = now
+
+
+def build_model(task: Task, seed: int, device: torch.device | str = "cpu") -> nn.Module:
+    """The task's dense model, its random parts drawn from the stream ``init`` of ``seed``."""
+    torch.manual_seed(stream(seed, "init"))
+    return task.build_model().to(device)
+
+
+def _from_rank_zero(mask: Mask) -> Mask:
+    tensors = {name: bits.to(torch.uint8) for name, bits in mask.items()}
+    for bits in tensors.values():
+        dist.broadcast(bits, 0)
+    return Mask({name: bits.bool() for name, bits in tensors.items()})
+
+
+# What a snapshot holds: the whole session, as flat names.
+
+
+def _tensors(session: Session) -> dict[str, Tensor]:
+    state = session.snapshot()
+    return {
+        **{f"model/{name}": tensor for name, tensor in state.tensors.items()},
+        **{f"mask/{name}": bits for name, bits in state.mask.pack().items()},
+        **{f"extra/{g}/{n}": p.detach() for g, group in session._extra.items() for n, p in group.items()},
+        **_optimizer_tensors(session._optimizer),
+        **_memory_tensors(session),
+    }
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+    if optimizer is None:
+        return {}
+    slots = optimizer.state_dict()["state"].items()
+    return {f"optimizer/{i}/{slot}": torch.as_tensor(value) for i, state in slots for slot, value in state.items()
+            if value is not None}  # fmt: skip
+
+
+def _memory_tensors(session: Session) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {"generator": session.generator.get_state()}
+    for key, value in session.memory.items():
+        if isinstance(value, Mask):
+            found |= {f"memory-mask/{key}/{name}": bits for name, bits in value.items()}
+        elif isinstance(value, Tensor):
+            found[f"memory/{key}"] = value
+    return found
+
+
+def _scalars(session: Session) -> dict[str, Any]:
+    return {key: value for key, value in session.memory.items() if not isinstance(value, (Mask, Tensor))}
+
+
+def _meta(session: Session) -> dict[str, Any]:
+    return {
+        "position": session.position,
+        "memory": _scalars(session),
+        "account": session.account.as_dict(),
+        "conduct": session.conduct.as_dict(),
+        "forks": session._forks,
+        "scaler": session._scaler.state_dict(),
+    }
+
+
+def _load(session: Session, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, whole: bool) -> None:
+    """Restore a session; of a phase another run may have computed (not ``whole``), only what training changes."""
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): t.to(session.device) for k, t in tensors.items() if k.startswith(prefix)}
+
+    optimizer = session._optimizer
+    assert optimizer is not None
+    shapes = {name: weight.shape for name, weight in session.weights.items()}
+    session._mask = Mask.unpack(under("mask/"), shapes)
+    State(under("model/"), session._mask).load_into(session.model)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in under("optimizer/").items():
+        index, slot = key.split("/", 1)
+        slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    session._scaler.load_state_dict(meta["scaler"])
+    session.position = meta["position"]
+    for key, tensor in under("extra/").items():
+        group, name = key.split("/", 1)
+        session._extra[group][name].data.copy_(tensor)
+    if not whole:
+        return
+    session.account.become(meta["account"])
+    for field, value in meta["conduct"].items():
+        setattr(session.conduct, field, value)
+    session._forks = meta["forks"]
+    session.generator.set_state(tensors["generator"].cpu())
+    session.memory = {**meta["memory"], **under("memory/")}
+    masks: dict[str, dict[str, Tensor]] = {}
+    for key, bits in under("memory-mask/").items():
+        name, weight = key.split("/", 1)
+        masks.setdefault(name, {})[weight] = bits
+    session.memory |= {name: Mask(bits) for name, bits in masks.items()}
