@@ -37,9 +37,13 @@ class RigL(Sparsifier):
     category: ClassVar = ("during", "sparse-to-sparse", "dynamic")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "smc": {
-            "interval": 1 / 6, "drop_fraction": 0.5, "final_fraction": 0.005, "stop": 1.0,
-            "distribution": "uniform", "replaces_step": False,
-        }  # fmt: skip
+            "interval": 1 / 6,
+            "drop_fraction": 0.5,
+            "final_fraction": 0.005,
+            "stop": 1.0,
+            "distribution": "uniform",
+            "replaces_step": False,
+        }
     }
 
     def sparsify(self, session: Session, sparsity: float) -> None:

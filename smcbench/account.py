@@ -10,13 +10,14 @@ from typing import Any
 class Account:
     """The bill of a run: everything computed for it, by whichever process and in whichever run it was computed first.
 
-    A phase found in the cache is charged in full; only its seconds are booked apart.
+    A phase found in the cache is charged in full; only its seconds are booked apart. Operations are whole numbers, so
+    that a sum does not depend on how it was split.
     """
 
     steps: int = 0
     gradient_evaluations: int = 0
-    train_flops: float = 0.0
-    train_flops_dense: float = 0.0
+    train_flops: int = 0
+    train_flops_dense: int = 0
     seconds: float = 0.0
     seconds_cached: float = 0.0
 

@@ -176,7 +176,7 @@ def _measure(
     densities = {name: int(torch.count_nonzero(w)) / w.numel() for name, w in weights.items()}
     conduct = r.Conduct(**session.conduct.as_dict())
     return r.RunRecord(
-        schema=r.SCHEMA,
+        schema=1,
         run=spec.run_id(ENGINE),
         spec=spec,
         metric=r.MetricInfo(**dataclasses.asdict(task.metric)),
@@ -184,7 +184,7 @@ def _measure(
         sparsity=_report(session.model, weights, spec.sparsity, densities),
         cost=r.Cost(
             **session.account.as_dict(),
-            budget_flops=recipe.steps * flops.step(),
+            budget_flops=recipe.steps * round(flops.step()),
             inference_flops=flops.inference(densities) / recipe.batch_size,
             inference_flops_dense=flops.inference() / recipe.batch_size,
             peak_memory=peak_memory(device),

@@ -7,7 +7,7 @@ forms: forward, gradient of the input, gradient of the weight (the convention of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,21 +51,19 @@ def _weighted(flops: Mapping[str, float], densities: Mapping[str, float] | None)
     return sum(value * (1.0 if densities is None else densities.get(name, 1.0)) for name, value in flops.items())
 
 
-def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter]) -> Flops:
+def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], trained: Sequence[Tensor]) -> Flops:
     """Trace one forward and backward pass of ``loss()`` and attribute the operations to ``weights``.
 
-    An operation belongs to a weight if it reads the weight's memory, through views too. Gradients are left as they were.
+    Backward computes the gradients of ``trained``, which include those weights that are trained.
+
+    An operation belongs to a weight if it reads the weight's memory, views included. No gradient is accumulated.
     """
     owners = {p.untyped_storage().data_ptr(): name for name, p in weights.items()}
-    kept = {name: p.grad for name, p in weights.items()}
     ahead, behind = _Trace(owners), _Trace(owners)
     with ahead:
         value = loss()
-    parameters = [p for p in weights.values() if p.requires_grad]
     with behind:
-        torch.autograd.grad(value, parameters, allow_unused=True)
-    for name, p in weights.items():
-        p.grad = kept[name]
+        torch.autograd.grad(value, trained, allow_unused=True)
     # The product that makes the gradient of a weight reads activations only, so it carries no name; it costs as much
     # as the forward product. A convolution makes both gradients in one operation, which does read the weight.
     backward_weight = {name: flops for name, flops in ahead.products.items() if weights[name].requires_grad}
@@ -98,9 +96,9 @@ def mean(parts: list[Flops]) -> Flops:
     )
 
 
-class _Trace(TorchDispatchMode):
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, owners: Mapping[int, str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._owners = owners
         self.total = 0.0
         self.products: dict[str, float] = {}

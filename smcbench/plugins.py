@@ -126,7 +126,9 @@ def load_sparsifier(text: str) -> Named:
         raise InvalidInput(f"{name} is not a sparsifier (a subclass of smcbench.Sparsifier)")
     if inspect.isabstract(found):
         raise InvalidInput(f"{name} does not define sparsify(self, session, sparsity)")
-    parameters = dataclasses.asdict(_construct(found, name, {})) if dataclasses.is_dataclass(found) else {}
+    parameters: dict[str, Any] = (
+        dataclasses.asdict(_construct(found, name, {})) if dataclasses.is_dataclass(found) else {}
+    )
     chosen: dict[str, Any] = {}
     if preset is not None:
         if preset not in found.presets:

@@ -17,6 +17,16 @@ def stream(*names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
+def seed_everything(device: torch.device, *names: str | int) -> None:
+    """Put torch's global generators, the CPU's and the device's, at the start of the stream of this name.
+
+    ``torch.manual_seed`` would note a stack trace for a GPU that is not there, at every step.
+    """
+    torch.default_generator.manual_seed(stream(*names))
+    if device.type == "cuda":
+        torch.cuda.manual_seed(stream(*names))
+
+
 def generator(*names: str | int) -> torch.Generator:
     """A CPU generator at the start of the stream of this name."""
     return torch.Generator().manual_seed(stream(*names))

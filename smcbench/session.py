@@ -12,15 +12,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from smcbench import files, flops
+from smcbench import files
 from smcbench.account import Account, Conduct
 from smcbench.cache import Cache
 from smcbench.errors import Busy, NotFinite, SparsifierError, UsageError
 from smcbench.feed import Feed, OwnFeed, TaskFeed
+from smcbench.flops import Flops, mean, measure
 from smcbench.journal import Journal
 from smcbench.own import OwnTask
 from smcbench.recipe import Recipe
-from smcbench.seeds import generator, stream
+from smcbench.seeds import generator, seed_everything
 from smcbench.sparsity.keep import keep
 from smcbench.sparsity.mask import Mask
 from smcbench.sparsity.reparam import Effective, Reparam
@@ -33,6 +34,9 @@ Loss = Callable[[Outputs, Batch, int], tuple[Tensor, int]]
 
 _FLOPS_BATCHES = 4
 """Training batches over which the operations of a step are averaged."""
+
+_MEASURED: dict[str | None, Flops] = {}
+"""Operations of a step by task."""
 
 
 class Session:
@@ -84,9 +88,10 @@ class Session:
         self._feeds: dict[Recipe, Feed] = {}
         self._journal = journal
         self._compile = compile
-        self._callable = torch.compile(model, backend=compile) if compile else model
+        self._callable: Any = torch.compile(model, backend=compile) if compile else model
         self._branch, self._forks = branch, 0
-        self._flops: flops.Flops | None = None
+        self._flops: Flops | None = None
+        self._rate: tuple[Mask | None, Mask | None, int, int] | None = None
 
     @classmethod
     def of(
@@ -369,7 +374,7 @@ class Session:
         branch = f"{self._branch}/{name or self._forks}"
         self._forks += 1
         model = copy.deepcopy(self.model)
-        other = Session(
+        other = type(self)(
             self.task, model, self.recipe, self.seed if seed is None else seed,
             feed=self._feed, journal=self._journal, compile=self._compile, branch=branch,
         )  # fmt: skip
@@ -382,9 +387,7 @@ class Session:
             other._scaler.load_state_dict(self._scaler.state_dict())
         return other
 
-    def parameters(
-        self, name: str, tensors: Mapping[str, Tensor], lr: float | None = None
-    ) -> dict[str, nn.Parameter]:
+    def parameters(self, name: str, tensors: Mapping[str, Tensor], lr: float | None = None) -> dict[str, nn.Parameter]:
         """Extra learnable tensors (scores, thresholds), trained with the model from the next phase on.
 
         Args:
@@ -411,41 +414,44 @@ class Session:
         feed = self._feed_for(self.recipe)
         with torch.no_grad():
             for index in range(batches):
-                torch.manual_seed(stream(self.seed, "recalibrate", index))
+                seed_everything(self.device, self.seed, "recalibrate", index)
                 for batch in feed(index):
                     self.task.forward(self.model, batch)
         for module, momentum in zip(norms, momenta, strict=True):
             module.momentum = momentum
         cost = self.flops
-        self.account.train_flops += batches * cost.inference(self._mask.layer_densities())
-        self.account.train_flops_dense += batches * cost.inference()
+        self.account.train_flops += batches * round(cost.inference(self._mask.layer_densities()))
+        self.account.train_flops_dense += batches * round(cost.inference())
 
     # -- the bill ------------------------------------------------------------------------------------------------
 
     @property
-    def flops(self) -> flops.Flops:
-        """Operations of one optimizer step, traced once over a few training batches."""
+    def flops(self) -> Flops:
+        """Operations of one optimizer step, traced once a task and process, over a few training batches."""
         if self._flops is None:
-            self._flops = self._measure_flops()
+            key = None if isinstance(self.task, OwnTask) else self.task.digest()
+            self._flops = _MEASURED.get(key) or self._measure_flops()
+            if key is not None:
+                _MEASURED[key] = self._flops
         return self._flops
 
-    def _measure_flops(self) -> flops.Flops:
+    def _measure_flops(self) -> Flops:
         kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         feed, mode = self._feed_for(self.recipe), self.model.training
         self.model.train()
 
-        def once(index: int) -> flops.Flops:
+        def once(index: int) -> Flops:
             batches = feed(index)
 
             def loss() -> Tensor:
                 parts = [self.task.loss(self.task.forward(self.model, batch), batch)[0] for batch in batches]
                 return torch.stack(parts).sum()
 
-            return flops.measure(loss, self.weights)
+            return measure(loss, self.weights, [p for p in self.model.parameters() if p.requires_grad])
 
         spread = {round(i * (self.recipe.steps - 1) / max(1, _FLOPS_BATCHES - 1)) for i in range(_FLOPS_BATCHES)}
         with torch.random.fork_rng(devices=[]):
-            measured = flops.mean([once(index) for index in sorted(spread)])
+            measured = mean([once(index) for index in sorted(spread)])
         self.model.train(mode)
         for name, buffer in self.model.named_buffers():
             buffer.copy_(kept[name])
@@ -454,19 +460,22 @@ class Session:
     def _charge(self, steps: int, made: Effective | None = None, dense_gradients: bool = False) -> None:
         forward = self._mask if made is None else made.forward
         backward = None if dense_gradients else (forward if made is None or made.backward is None else made.backward)
-        densities = None if forward is None or forward.is_dense else forward.layer_densities()
-        backward_densities = None if backward is None or backward.is_dense else backward.layer_densities()
         self.account.steps += steps
-        self.account.train_flops += steps * self.flops.step(densities, backward_densities)
-        self.account.train_flops_dense += steps * self.flops.step()
+        self._charge_flops(steps, forward, backward)
         density = 1.0 if forward is None else forward.density
         self.conduct.peak_density = max(self.conduct.peak_density, density)
 
     def _charge_gradients(self, batches: int) -> None:
         self.account.gradient_evaluations += batches
-        densities = None if self._mask.is_dense else self._mask.layer_densities()
-        self.account.train_flops += batches * self.flops.step(densities)
-        self.account.train_flops_dense += batches * self.flops.step()
+        self._charge_flops(batches, self._mask, None)
+
+    def _charge_flops(self, times: int, forward: Mask | None, backward: Mask | None) -> None:
+        """Bill training steps that ran under these masks (None: dense)."""
+        if self._rate is None or self._rate[0] is not forward or self._rate[1] is not backward:
+            densities = [None if m is None or m.is_dense else m.layer_densities() for m in (forward, backward)]
+            self._rate = (forward, backward, round(self.flops.step(*densities)), round(self.flops.step()))
+        self.account.train_flops += times * self._rate[2]
+        self.account.train_flops_dense += times * self._rate[3]
 
     def _apply_mask(self) -> None:
         if not self._mask.is_dense:
@@ -587,7 +596,7 @@ class _Phase:
 
 def build_model(task: Task, seed: int, device: torch.device | str = "cpu") -> nn.Module:
     """The task's dense model, its random parts drawn from the stream ``init`` of ``seed``."""
-    torch.manual_seed(stream(seed, "init"))
+    seed_everything(torch.device("cpu"), seed, "init")
     return task.build_model().to(device)
 
 

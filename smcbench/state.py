@@ -90,7 +90,7 @@ def _sums(tensor: Tensor) -> tuple[int, int]:
     low = high = 0
     position = 0
     for part in parts:
-        for words in part.split(_WORDS):
+        for words in torch.split(part, _WORDS):
             index = torch.arange(position, position + len(words), device=words.device, dtype=torch.int64)
             mixed = _mix(words ^ _mix(index + 0x1E3779B97F4A7C15))
             low += int(mixed.sum())

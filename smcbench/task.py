@@ -59,7 +59,7 @@ class Task(ABC):
 
     @abstractmethod
     def build_model(self) -> nn.Module:
-        """The dense model in fp32 on the CPU; random parts drawn from torch's global generator, seeded by the caller."""
+        """The dense model in fp32 on the CPU; random parts from torch's global generator, which the caller seeds."""
 
     @abstractmethod
     def data(self, split: Split) -> Sequence[Any]:
@@ -92,7 +92,7 @@ class Task(ABC):
         """Lengths of the training examples, if batches should gather examples of like length."""
         return None
 
-    def heads(self) -> tuple[str, ...]:
+    def head(self) -> tuple[str, ...]:
         """Prefixes of the parameters that make up the head, which scope ``encoder`` leaves out."""
         return ()
 
@@ -110,9 +110,7 @@ class Task(ABC):
             embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
             parameters = dict(model.named_parameters())
             names = [
-                name
-                for name in names
-                if id(parameters[name]) not in embeddings and not name.startswith(self.heads())
+                name for name in names if id(parameters[name]) not in embeddings and not name.startswith(self.head())
             ]
         return names
 
@@ -124,7 +122,7 @@ class Task(ABC):
 
     def identity(self) -> dict[str, Any]:
         """Name, version, scope, recipe and parameters: what makes a result of this task comparable with another."""
-        fields = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
+        fields: dict[str, Any] = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
         return {"name": self.name, "version": self.version, **fields, "recipe": self.recipe.as_dict()}
 
     def digest(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from smcbench.errors import NotFinite
 from smcbench.feed import Feed
 from smcbench.recipe import Recipe
-from smcbench.seeds import stream
+from smcbench.seeds import seed_everything
 from smcbench.sparsity.mask import Mask
 from smcbench.sparsity.reparam import Effective, Reparam, effective
 
@@ -137,7 +137,7 @@ class Loop:
         alone = len(micro) == 1 and world == 1
         total, summed = 0, torch.zeros((), device=self._parameters[0].device)
         for part, batch in enumerate(micro):
-            torch.manual_seed(stream(self._seed, "step", index, part, rank))
+            seed_everything(summed.device, self._seed, "step", index, part, rank)
             dtype = _AUTOCAST.get(self._recipe.precision)
             with torch.autocast(summed.device.type, dtype=dtype, enabled=dtype is not None):
                 loss, count = self._loss(batch, index)

@@ -136,6 +136,8 @@ def test_one_label_for_two_sets_of_parameters_is_told_apart() -> None:
 def test_a_filter_and_its_errors() -> None:
     records = [*dense([98.0]), *several("rigl", 0.488, [97.0]), *several("rigl", 0.9, [90.0])]
     assert [r.sparsity for r in compare(records, ["rigl"], sparsities=[0.4881]).rows] == [0.488]
+    own = [*records, *several("mine.py:Mine", 0.5, [97.0])]
+    assert compare(own, ["./methods/mine.py:Mine"]).sparsifiers == ("mine.py:Mine",)
     with pytest.raises(UsageError, match="no records of 'rgil'; there are some of rigl, dense"):
         compare(records, ["rgil"])
     with pytest.raises(UsageError, match="no records on task 'digit'; there are some on digits"):

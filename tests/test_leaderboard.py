@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from smcbench import files
 from smcbench.errors import InvalidInput, UsageError
 from smcbench.results import leaderboard, predictions, table
 from smcbench.results.battery import Battery
-from smcbench.results.leaderboard import MANIFEST, RECORDS, Board, build, pack, read_submission
+from smcbench.results.leaderboard import Board, build
 from smcbench.results.store import Store
+from smcbench.results.submission import MANIFEST, RECORDS, BatteryRef, from_records, pack, read_submission
 
 SCHEMA = Path(__file__).parents[1] / "leaderboard" / "schema.json"
 
@@ -68,9 +70,7 @@ def test_packing_again_gives_the_same_bytes(store: Store, submissions: Path) -> 
 def test_what_is_missing_is_said_before_anything_is_written(tmp_path: Path) -> None:
     store, out = Store(tmp_path / "runs"), tmp_path / "submissions"
     put(store, record("omp", 0.5, 0), record("omp", 0.5, 1), record("omp", 0.9, 0, task="cldr-2to2"))
-    with pytest.raises(
-        InvalidInput, match=r"on pair: 9 of 12 cells are missing [(]digits at 0.9 seed 0, cldr-2to2 at"
-    ):
+    with pytest.raises(InvalidInput, match=r"on pair: 9 of 12 cells are missing [(]digits at 0.9 seed 0, cldr-2to2 at"):
         pack(store, BATTERY, "omp", "omp", out, DIGESTS)
     assert not out.exists()
     pack(store, BATTERY, "omp", "omp", out, DIGESTS, allow_incomplete=True)
@@ -150,7 +150,7 @@ def test_the_board_is_rebuilt_byte_for_byte(submissions: Path, tmp_path: Path) -
 
 
 def test_a_board_of_ones_own_runs_has_the_same_rows(store: Store, submissions: Path) -> None:
-    own = build(leaderboard.from_records(store.find(), BATTERY, DIGESTS))
+    own = build(from_records(store.find(), BATTERY, DIGESTS))
     assert own.to_json()["entries"] == build(submissions).to_json()["entries"]
 
 
@@ -312,6 +312,19 @@ def test_the_text_fits_and_ranks(submissions: Path) -> None:
     assert "12/12" in text
 
 
+def test_merit_is_over_the_tasks_that_all_run(store: Store) -> None:
+    first, second = BATTERY.tasks
+    battery = replace(BATTERY, tasks=(first, replace(second, sparsifiers=("omp",))))
+    board = build(from_records(store.find(), battery, DIGESTS))
+    assert [(e.sparsifier, e.cells, e.missing) for e in board.submissions] == [
+        ("dense", 6, 0),
+        ("omp", 12, 0),
+        ("rigl", 6, 0),
+    ]
+    line = next(line for line in table.render(board).splitlines() if line.startswith("rigl"))
+    assert line.split()[:4] == ["rigl", "0.994", "-", "~0.9"]
+
+
 def test_an_empty_board_is_a_board(tmp_path: Path) -> None:
     board = build(tmp_path)
     assert board == Board(1, (), (), (), ())
@@ -321,7 +334,7 @@ def test_an_empty_board_is_a_board(tmp_path: Path) -> None:
 
 
 def test_the_standard_battery_packs_dense_alone(tmp_path: Path) -> None:
-    ref = leaderboard.BatteryRef.of(Battery.load("mini"), DIGESTS)
+    ref = BatteryRef.of(Battery.load("mini"), DIGESTS)
     assert {c.sparsity for c in ref.cells("dense")} == {0.0}
     assert len(ref.cells("dense")) == 6
     assert len(ref.cells("rigl(interval=3)")) == 24

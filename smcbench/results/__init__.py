@@ -1,0 +1,1 @@
+"""Records, batteries, submissions, the leaderboard, comparisons: what can be read without torch."""

@@ -150,7 +150,7 @@ class Battery:
     def cells(self, sparsifiers: Sequence[str]) -> Iterator[Cell]:
         """What there is to run: one seed of everything before the second, and in each the dense references first.
 
-        A sparsifier is a name, with or without parameters in parentheses; dense runs once per task and seed at
+        A sparsifier is a name, with or without preset and parameters; dense runs once per task and seed at
         sparsity 0, asked for or not, because every comparison needs it.
         """
         others = [s for s in dict.fromkeys(sparsifiers) if plain_name(s) != DENSE]
@@ -165,12 +165,12 @@ class Battery:
 
 
 def plain_name(sparsifier: str) -> str:
-    """The name without parameters.
+    """The name without preset and parameters.
 
-    >>> plain_name("rigl(interval=100)")
-    'rigl'
+    >>> plain_name("rigl@smc(interval=100)"), plain_name("gmp")
+    ('rigl', 'gmp')
     """
-    return sparsifier.partition("(")[0].strip()
+    return sparsifier.partition("(")[0].partition("@")[0].strip()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,8 +12,8 @@ from smcbench.errors import UsageError
 from smcbench.results import aggregate, shape
 from smcbench.results.aggregate import BreakPoint, Row
 from smcbench.results.battery import nearest, resolve_sparsity, show_sparsity
-from smcbench.results.leaderboard import choose
 from smcbench.results.record import RunRecord
+from smcbench.results.submission import choose
 
 MIXED = "mixed"
 """Category of a sparsifier that behaved differently from cell to cell."""

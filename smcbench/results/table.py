@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,7 +104,8 @@ def board_blocks(board: Board) -> tuple[list[Block], list[str]]:
         rows = [r for r in board.entries if r.battery == battery.digest]
         points = [p for p in board.break_points if p.battery == battery.digest]
         tables = list(dict.fromkeys(r.table for r in rows))
-        merit = {who: _merit([r for r in rows if _who(r) == who], rows) for who in dict.fromkeys(map(_who, rows))}
+        free = [t.task for t in battery.tasks if t.sparsifiers is None] or [t.task for t in battery.tasks]
+        merit = {who: _merit([r for r in rows if _who(r) == who], rows, free) for who in dict.fromkeys(map(_who, rows))}
         order = sorted(merit, key=lambda who: (merit[who] is None, -(merit[who] or 0.0), who))
         names = _names(order)
         lacking = {e.name: e for e in board.submissions}
@@ -128,7 +129,7 @@ def board_blocks(board: Board) -> tuple[list[Block], list[str]]:
         blocks.append(Block(f"Battery {battery.name} ({battery.digest[:8]})", header, tuple(overview)))
         blocks += [_task_block(rows, t, order, names) for t in tables]
     return blocks, [
-        "merit: (score - chance) / (dense - chance) at the highest sparsity, mean over tasks; no test of significance",
+        "merit: (score - chance) / (dense - chance) at the highest sparsity, mean over the tasks that all run; no test",
         *_legend(board.entries),
     ]
 
@@ -161,17 +162,17 @@ def _break_block(points: Sequence[BreakPoint], sparsifiers: Sequence[str]) -> Bl
     return Block("Break-point sparsity: the highest one measured that matches dense", ("sparsifier", *header), rows)
 
 
-def _merit(mine: Sequence[Row], everybody: Sequence[Row]) -> float | None:
+def _merit(mine: Sequence[Row], everybody: Sequence[Row], open_to_all: Collection[str]) -> float | None:
     """Mean over tasks of the normalised score at the highest sparsity (dense: at 0); None if a task is lacking."""
     scores = []
-    for table in dict.fromkeys(r.table for r in everybody):
+    for table in dict.fromkeys(r.table for r in everybody if r.task.name in open_to_all):
         highest = max(r.sparsity for r in everybody if r.table == table)
         is_dense = all(r.sparsity == 0 for r in mine)
         row = next((r for r in mine if r.table == table and (is_dense or r.sparsity == highest)), None)
         if row is None or row.normalised is None:
             return None
         scores.append(row.normalised)
-    return statistics.fmean(scores)
+    return statistics.fmean(scores) if scores else None
 
 
 def _who(what: Row | BreakPoint) -> tuple[str, str]:

@@ -128,29 +128,27 @@ def drop_and_grow(
         raise UsageError(f"the fraction to drop must lie in [0, 1], not {fraction!r}")
     _matching(mask, drop, "drop scores")
     _matching(mask, grow, "grow scores")
-    kept: dict[str, Tensor] = {}
-    free: dict[str, Tensor] = {}
-    dropped = {}
+    kept, grown = {}, {}
     for name, old in mask.items():
-        places = old.reshape(-1).nonzero().squeeze(1)
-        dropped[name] = int(fraction * len(places))
-        kept[name] = _best(name, drop[name], places, len(places) - dropped[name], old)
-        free[name] = (~kept[name]).reshape(-1).nonzero().squeeze(1)
+        active = int(old.count_nonzero())
+        grown[name] = int(fraction * active)
+        kept[name] = _best(name, drop[name], old, active - grown[name])
     if grow_counts is not None:
         _matching(mask, grow_counts, "growth counts")
+        free = [int((~stays).count_nonzero()) for stays in kept.values()]
         wanted = [grow_counts[name] for name in mask]
-        dropped = dict(zip(mask, apportion(wanted, [len(free[name]) for name in mask], sum(wanted)), strict=True))
-    return Mask({name: kept[name] | _best(name, grow[name], free[name], dropped[name], kept[name]) for name in mask})
+        grown = dict(zip(mask, apportion(wanted, free, sum(wanted)), strict=True))
+    return Mask({name: stays | _best(name, grow[name], ~stays, grown[name]) for name, stays in kept.items()})
 
 
-def _best(name: str, scores: Tensor, places: Tensor, k: int, like: Tensor) -> Tensor:
-    """The ``k`` highest of the scores at some places of the flattened tensor, as a bool tensor shaped like ``like``."""
-    if scores.shape != like.shape:
-        raise UsageError(f"scores of {name} have shape {list(scores.shape)}, its mask {list(like.shape)}")
-    chosen = keep({name: scores.detach().reshape(-1)[places]}, {name: k / max(1, len(places))})[name]
-    best = torch.zeros(like.numel(), dtype=torch.bool, device=like.device)
-    best[places[chosen]] = True
-    return best.reshape(like.shape)
+def _best(name: str, scores: Tensor, among: Tensor, k: int) -> Tensor:
+    """The ``k`` highest scores of those where the bool tensor ``among`` is true, as a bool tensor."""
+    lowered = Elementwise(lambda score, here: score.where(here, -math.inf), {name: scores}, {name: among})
+    best = _top(lowered, [name], k)[name] & among
+    missing = k - int(best.count_nonzero())
+    if missing:                                                             # the k-th is -inf, as is all outside
+        best.view(-1)[(among & ~best).reshape(-1).nonzero().squeeze(1)[:missing]] = True
+    return best
 
 
 def _matching(names: Mapping[str, object], others: Mapping[str, object], what: str) -> None:
@@ -172,7 +170,7 @@ def _itself(scores: Tensor) -> Tensor:
 
 SAMPLE = 1 << 18
 """About how many scores the sample holds; where there are no more, it holds them all."""
-CHUNK = 1 << 17
+CHUNK = 1 << 18
 """How many scores a pass on a CPU looks at in one go, so that they stay in its cache."""
 CHUNK_GPU = 1 << 26
 """The same on a GPU, where it only bounds the memory."""
@@ -272,17 +270,21 @@ class _Vector:
             for values in self.chunks(name):
                 x: Any = values.numpy() if values.is_cpu else values
                 over, under = x > low, x < high
-                inside = over & under if low < high else x == low
-                overs, unders, insides = _count(over), _count(under), _count(inside)
-                found += insides
-                if low < high:
-                    above += overs - insides
-                    between.append(x[inside] if values.is_cpu else x[inside].cpu().numpy())
-                    insides = -insides                                      # they are in both counts
+                more = _count(over)
+                seen = more + _count(under)                                 # all but NaN, and some twice
+                if low == high:
+                    equal = _count(x == low)
+                    seen += equal
                 else:
-                    above += overs
-                if overs + unders + insides != values.numel():
+                    under &= over
+                    between.append(x[under] if values.is_cpu else x[under].cpu().numpy())
+                    equal = len(between[-1])
+                    more -= equal
+                    seen -= equal
+                if seen < len(x):
                     raise self.not_finite()
+                above += more
+                found += equal
         return above, found, between
 
     def not_finite(self) -> NotFinite:

@@ -119,7 +119,7 @@ class Mask(Mapping[str, Tensor]):
         >>> Mask({"a": torch.arange(4) < 1, "b": torch.arange(2) < 1}).layer_densities()
         {'a': 0.25, 'b': 0.5}
         """
-        return {name: self._kept[name] / max(1, self[name].numel()) if self[name].numel() else 1.0 for name in self}
+        return {name: self._kept[name] / tensor.numel() if tensor.numel() else 1.0 for name, tensor in self.items()}
 
     # -- algebra
 
@@ -146,7 +146,7 @@ class Mask(Mapping[str, Tensor]):
         >>> a.distance(Mask({"w": torch.tensor([True, False, False, False])}))
         0.25
         """
-        return self._combine(other, torch.logical_xor).kept / self.total if self.total else 0.0
+        return self._combine(other, torch.logical_xor).kept / max(1, self.total)
 
     def iou(self, other: Mask) -> float:
         """The kept weights two masks share, over those that either keeps; 1 where both keep none.

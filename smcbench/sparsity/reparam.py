@@ -42,16 +42,12 @@ def effective(
         made = reparam(sources, index)
         made = made if isinstance(made, Effective) else Effective(made)
     originals = {name: weights[name].detach().clone() for name in made.weights}
-    with torch.no_grad():
-        values = {name: tensor.detach().clone() for name, tensor in made.weights.items()}
-        for name, value in values.items():
-            weights[name].copy_(value)
+    values = {name: tensor.detach().clone() for name, tensor in made.weights.items()}
     try:
+        _fill(weights, values)
         yield made
     finally:
-        with torch.no_grad():
-            for name, value in originals.items():
-                weights[name].copy_(value)
+        _fill(weights, originals)
     names = [name for name in made.weights if weights[name].grad is not None and made.weights[name].requires_grad]
     inputs = [*(sources[name] for name in made.weights), *extra]
     found = torch.autograd.grad(
@@ -59,3 +55,10 @@ def effective(
     )
     for parameter, gradient in zip([*(weights[name] for name in made.weights), *extra], found, strict=True):
         parameter.grad = None if gradient is None else gradient.detach()
+
+
+def _fill(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    """Write values through ``.data``: the graph of the reparametrisation, which needs the originals again when they
+    are back, is not to take the excursion for a change."""
+    for name, value in values.items():
+        weights[name].data.copy_(value)

@@ -3,13 +3,15 @@
     OMP_NUM_THREADS=1 pytest tests/benchmarks/bench_selection.py --benchmark-enable -o python_files='bench_*.py' -s
 
 One thread, best of several rounds, all ratios from the same process. Memory is the peak resident set (VmHWM of
-/proc/self/status, reset through clear_refs) less the resident set just before; elsewhere than on Linux it is left out.
+/proc/self/status, reset through clear_refs) less the resident set just before, after malloc_trim has given back what
+earlier work freed; elsewhere than on Linux with glibc it is left out.
 Takes a few minutes and at most 6 GB, which is why the usual ways run at the smaller size only: ``topk`` alone pairs
 each weight with an index, 16 bytes a weight.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import time
 from collections.abc import Callable
@@ -73,12 +75,13 @@ def extra_memory(work: Callable[[], object]) -> int | None:
     """Bytes the work takes beyond what is resident before it, at its peak and with its result."""
     try:
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         before = status("VmRSS")
         result = work()
         peak = status("VmHWM")
         del result
-    except OSError:
+    except (OSError, AttributeError):
         return None
     return peak - before
 
@@ -150,7 +153,7 @@ def test_the_usual_ways(benchmark: Any, weights: dict[str, Tensor]) -> None:
         flat = torch.cat([score.reshape(-1) for score in scores.values()])
         kept = torch.zeros(n, dtype=torch.bool)
         kept[flat.topk(round(DENSITY * n), sorted=False).indices] = True
-        parts = kept.split([score.numel() for score in scores.values()])
+        parts = torch.split(kept, [score.numel() for score in scores.values()])
         return Mask({name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)})
 
     def global_unstructured() -> None:

@@ -1,0 +1,64 @@
+"""Operations counted against torch's own counter and by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from toy import session
+
+from smcbench.flops import measure
+
+
+def _convnet() -> tuple[nn.Module, torch.Tensor]:
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 8, 3, stride=2, groups=2), nn.Flatten(), nn.Linear(72, 5)
+    )
+    return net, torch.randn(6, 1, 8, 8)
+
+
+def _attention() -> tuple[nn.Module, torch.Tensor]:
+    return nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), torch.randn(3, 7, 16)
+
+
+@pytest.mark.parametrize("make", [_convnet, _attention])
+def test_dense_counts_equal_those_of_torch(make) -> None:  # type: ignore[no-untyped-def]
+    net, x = make()
+    weights = {name: p for name, p in net.named_parameters() if p.ndim > 1}
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        ours = measure(lambda: net(x).square().sum(), weights, list(net.parameters()))
+        with FlopCounterMode(display=False) as counter:
+            net(x).square().sum().backward()
+    assert ours.step() == counter.get_total_flops()
+
+
+def test_a_perceptron_by_hand() -> None:
+    s = session()  # batch 16, 12 -> 24 -> 4
+    forward = {"0.weight": 2 * 16 * 12 * 24, "2.weight": 2 * 16 * 24 * 4}
+    flops = s.flops
+    assert flops.forward == forward
+    assert flops.backward_weight == forward
+    assert flops.backward_input == {"2.weight": forward["2.weight"]}  # the first layer's input needs no gradient
+    half = dict.fromkeys(forward, 0.5)
+    assert flops.step(half, half) == flops.step() / 2
+    assert flops.inference(half) == sum(forward.values()) / 2
+
+
+def test_a_run_is_billed_for_its_density() -> None:
+    s = session()
+    s.prune({name: torch.rand_like(w) for name, w in s.weights.items()}, dict.fromkeys(s.weights, 0.25))
+    s.train()
+    assert s.account.steps == 20
+    assert s.account.train_flops == pytest.approx(20 * s.flops.step() * 0.25)
+    assert s.account.train_flops_dense == pytest.approx(20 * s.flops.step())
+    s.gradients(2)  # dense weight gradients: a sparse forward, a sparse input gradient
+    expected = 20 * 0.25 * s.flops.step() + 2 * s.flops.step(dict.fromkeys(s.weights, 0.25))
+    assert s.account.train_flops == pytest.approx(expected)
+    assert s.account.gradient_evaluations == 2
+
+
+def test_attention_on_the_cpu_is_counted() -> None:
+    q = torch.randn(2, 4, 8, 16, requires_grad=True)
+    ours = measure(lambda: nn.functional.scaled_dot_product_attention(q, q, q).sum(), {}, [q])
+    assert ours.fixed_forward == 2 * 2 * (2 * 4 * 8 * 8 * 16)
