@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from smcbench import files, plugins
 from smcbench.cache import Cache
-from smcbench.errors import Busy, MissedSparsity, NotFinite, SmcbenchError, SparsifierError, UsageError
+from smcbench.errors import Busy, MissedSparsity, NotFinite, SmcbenchError, SparsifierError, UsageError, describe
 from smcbench.journal import Journal
 from smcbench.provenance import peak_memory, provenance, reset_peak_memory
 from smcbench.results import record as r
@@ -148,7 +148,7 @@ def classified(error: BaseException, label: str) -> tuple[FailureClass, str]:
         return "error", str(error)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return "error", " ".join(f"{label} raised {type(error).__name__}: {error}{where}".split())
+    return "error", f"{label} raised {describe(error)}{where}"
 
 
 def _measure(
@@ -243,6 +243,21 @@ def verified(
 def _report(
     model: nn.Module, weights: Mapping[str, nn.Parameter], target: float, densities: dict[str, float]
 ) -> r.SparsityReport:
+    counts = denominators(model, weights)
+    scope = counts.scope
+    return r.SparsityReport(
+        target=target,
+        measured=scope.zeros / scope.weights,
+        kept=scope.weights - scope.zeros,
+        total=scope.weights,
+        denominators=counts,
+        layers=densities,
+    )
+
+
+def denominators(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> r.Denominators:
+    """The zeros of a model counted in four ways; ``weights`` are those in the task's scope."""
+
     def counted(tensors: Mapping[int, Tensor]) -> r.Count:
         return r.Count(
             weights=sum(t.numel() for t in tensors.values()),
@@ -250,19 +265,11 @@ def _report(
         )
 
     layers = (nn.Linear, nn.modules.conv._ConvNd)
-    linear = {id(m.weight): m.weight for m in model.modules() if isinstance(m, layers)}
-    trainable = {id(p): p for p in model.parameters() if p.requires_grad}
-    stored = {id(p): p for p in model.parameters()}
-    scope = counted({id(w): w for w in weights.values()})
-    return r.SparsityReport(
-        target=target,
-        measured=scope.zeros / scope.weights,
-        kept=scope.weights - scope.zeros,
-        total=scope.weights,
-        denominators=r.Denominators(
-            scope=scope, linear=counted(linear), trainable=counted(trainable), stored=counted(stored)
-        ),
-        layers=densities,
+    return r.Denominators(
+        scope=counted({id(w): w for w in weights.values()}),
+        linear=counted({id(m.weight): m.weight for m in model.modules() if isinstance(m, layers)}),
+        trainable=counted({id(p): p for p in model.parameters() if p.requires_grad}),
+        stored=counted({id(p): p for p in model.parameters()}),
     )
 
 

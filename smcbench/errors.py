@@ -47,3 +47,14 @@ class Busy(SmcbenchError):
     """Another process is computing the same thing right now."""
 
     exit_code = 4
+
+
+def describe(error: BaseException) -> str:
+    """A foreign exception in one line; of a missing package, with the command that installs it.
+
+    >>> describe(ModuleNotFoundError("No module named 'nowhere'", name="nowhere.at_all"))
+    "ModuleNotFoundError: No module named 'nowhere'; install it with: pip install nowhere"
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    return text + (f"; install it with: pip install {missing.partition('.')[0]}" if missing else "")

@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from smcbench.errors import InvalidInput, UsageError
+from smcbench.errors import InvalidInput, UsageError, describe
 
 if TYPE_CHECKING:
     from smcbench.sparsifier import Sparsifier
@@ -49,8 +49,7 @@ class Plugin:
             return self.entry.load()
         except Exception as error:
             raise InvalidInput(
-                f"plug-in {self.name!r} of {self.distribution} does not import ({self.target}): "
-                f"{type(error).__name__}: {error}"
+                f"plug-in {self.name!r} of {self.distribution} does not import ({self.target}): {describe(error)}"
             ) from error
 
 
@@ -197,7 +196,7 @@ def _attribute(module: str, attribute: str) -> Any:
     try:
         loaded = _from_file(Path(module)) if is_file else importlib.import_module(module)
     except Exception as error:
-        raise InvalidInput(f"{module} does not import: {type(error).__name__}: {error}") from error
+        raise InvalidInput(f"{module} does not import: {describe(error)}") from error
     if not hasattr(loaded, attribute):
         public = [key for key in vars(loaded) if not key.startswith("_")]
         raise UsageError(f"{module} has no {attribute!r}{_nearest(attribute, public)}")

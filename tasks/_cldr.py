@@ -10,24 +10,27 @@ import functools
 import random
 from collections.abc import Callable
 from datetime import date, timedelta
+from typing import Any
 
 KINDS = ("date", "relative", "quantity", "list")
 """Dates in full, times before and after now, amounts with units, and enumerations of countries."""
 
 _YEARS = range(2020, 2040)
 _SPANS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "year": 365}
-_UNITS = (
+UNITS = (  # noqa: SIM905
     "digital-byte digital-kilobyte duration-second duration-hour duration-day duration-week duration-month "
     "duration-year length-meter length-kilometer length-centimeter length-millimeter length-foot mass-gram "
     "mass-kilogram mass-tonne mass-pound temperature-celsius volume-liter volume-milliliter"
 ).split()
-_TERRITORIES = (
+TERRITORIES = (  # noqa: SIM905
     "AE AR AT AU BE BG BR CH CL CN CY CZ DE DK DZ EE EG ES FI GB GE GR HR HU IE IN IS IT JM JO JP KR LB LT LV LY MA MD "
     "MX NL NO NP PE PL RO RU SA SE SG SI SK SY TH TN TR US UZ VN YE ZA"
 ).split()
-_JOINS = {"and": "standard", "or": "or"}
-_MOST = {"relative": 60, "quantity": 60, "quantities": 2, "list": 3}
-"""The largest numbers, and the longest enumerations."""
+_STYLES = {"and": "standard", "or": "or"}
+_LARGEST = 60
+"""The largest number of an amount or a span."""
+_PARTS = 2
+"""Most amounts or spans in a phrase; an enumeration has one more."""
 
 
 def keys(count: int, seed: int = 0) -> list[str]:
@@ -49,7 +52,7 @@ def keys(count: int, seed: int = 0) -> list[str]:
 def render(key: str, language: str) -> str:
     """A phrase in a language, with plain spaces.
 
-    >>> render("date/2031-04-05/full", "fr"), render("relative/-3/day", "ru")
+    >>> render("date/2031-04-05/full", "fr"), render("relative/-3 day/and", "ru")
     ('samedi 5 avril 2031', '3 дня назад')
     """
     from babel.dates import format_date, format_timedelta
@@ -60,19 +63,24 @@ def render(key: str, language: str) -> str:
     kind, values, style = key.split("/")
     if kind == "date":
         text = format_date(date.fromisoformat(values), style, locale)
-    elif kind == "relative":
-        span = timedelta(days=int(values) * _SPANS[style])
-        text = format_timedelta(span, style, threshold=1e9, add_direction=True, locale=locale)  # type: ignore[arg-type]
-    elif kind == "quantity":
-        amounts = [amount.split(" ") for amount in values.split("+")]
-        text = format_list([format_unit(int(n), unit, locale=locale) for n, unit in amounts], _JOINS[style], locale)
     else:
-        text = format_list([locale.territories[code] for code in values.split("+")], _JOINS[style], locale)
+        write: dict[str, Callable[[str], str]] = {
+            "relative": lambda part: format_timedelta(
+                timedelta(days=_SPANS[part.split()[1]] * int(part.split()[0])),
+                part.split()[1],
+                threshold=1e9,
+                add_direction=True,
+                locale=locale,
+            ),
+            "quantity": lambda part: format_unit(int(part.split()[0]), part.split()[1], locale=locale),
+            "list": lambda part: locale.territories[part],
+        }
+        text = format_list([write[kind](part) for part in values.split("+")], _STYLES[style], locale)
     return " ".join(text.split())
 
 
 @functools.cache
-def _locale(language: str) -> object:
+def _locale(language: str) -> Any:
     from babel import Locale
 
     return Locale.parse(language)
@@ -85,24 +93,27 @@ def _date(draw: random.Random) -> str:
 
 
 def _relative(draw: random.Random) -> str:
-    count = draw.randint(1, _MOST["relative"])
-    return f"relative/{draw.choice((count, -count))}/{draw.choice(list(_SPANS))}"
+    parts = draw.sample(list(_SPANS), draw.randint(1, _PARTS))
+    return _key("relative", [f"{draw.choice((1, -1)) * draw.randint(1, _LARGEST)} {part}" for part in parts], draw)
 
 
 def _quantity(draw: random.Random) -> str:
-    units = draw.sample(_UNITS, draw.randint(1, _MOST["quantities"]))
-    amounts = [f"{draw.randint(1, _MOST['quantity'])} {unit}" for unit in units]
-    return f"quantity/{'+'.join(amounts)}/{_join(draw)}"
+    parts = draw.sample(UNITS, draw.randint(1, _PARTS))
+    return _key("quantity", [f"{draw.randint(1, _LARGEST)} {part}" for part in parts], draw)
 
 
 def _list(draw: random.Random) -> str:
-    return f"list/{'+'.join(draw.sample(_TERRITORIES, draw.randint(2, _MOST['list'])))}/{_join(draw)}"
+    return _key("list", draw.sample(TERRITORIES, draw.randint(2, _PARTS + 1)), draw)
 
 
-def _join(draw: random.Random) -> str:
-    return draw.choice(list(_JOINS))
+def _key(kind: str, parts: list[str], draw: random.Random) -> str:
+    """A key of parts joined by "and" or "or"; a single part has no join to differ in."""
+    return f"{kind}/{'+'.join(parts)}/{draw.choice(list(_STYLES)) if len(parts) > 1 else 'and'}"
 
 
 _DRAW: dict[str, Callable[[random.Random], str]] = {
-    "date": _date, "relative": _relative, "quantity": _quantity, "list": _list
+    "date": _date,
+    "relative": _relative,
+    "quantity": _quantity,
+    "list": _list,
 }

@@ -95,7 +95,7 @@ class Digits(Task):
     name: str
     recipe: Recipe
     scope: Scope = "all"
-    widths: tuple[int, ...] = (8, 16)
+    widths: tuple[int, ...] = (12, 24)
     """Channels of the residual blocks."""
     limit: int | None = None
     """Most examples of a split; none: all."""
@@ -136,7 +136,7 @@ class Digits(Task):
 digits = Digits(
     name="digits",
     recipe=Recipe(
-        steps=600,
+        steps=1900,
         batch_size=64,
         lr=0.1,
         optimizer="sgd",

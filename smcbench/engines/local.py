@@ -7,10 +7,10 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ class Request:
     seed: int
     budget: float
     out: Path
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def run(requests: Sequence[Request], workers: int = 1) -> Iterator[Outcome]:
             suspects.extend(lost)
 
 
-def _drain(queue: deque[Request], pool: _Pool, workers: int) -> Iterator[Outcome]:  # type: ignore[misc]
+def _drain(queue: deque[Request], pool: _Pool, workers: int) -> Generator[Outcome, None, list[Request]]:
     """Work off the queue; returns the cells in flight when a worker died."""
     running: dict[Future[Outcome], Request] = {}
     while queue or running:

@@ -1,0 +1,135 @@
+"""``smcbench info``: all about one task, sparsifier or battery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smcbench import plugins
+from smcbench.cli.options import RUNS, Json, Out, Workers, all_names
+from smcbench.cli.output import facts, paragraph, print_json
+from smcbench.errors import InvalidInput, UsageError
+from smcbench.results.battery import DENSE, Battery, nearest, plain_name, show_sparsity
+
+if TYPE_CHECKING:
+    from smcbench.task import Task
+
+
+def info(
+    name: Annotated[str, typer.Argument(help="A task, sparsifier or battery.", autocompletion=all_names)],
+    qualify: Annotated[bool, typer.Option("--qualify", help="Measure whether a task earns its place.")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Seeds to qualify with.")] = 3,
+    workers: Workers = 2,
+    out: Out = RUNS,
+    json: Json = False,
+) -> None:
+    """Show all about one task, sparsifier or battery. With --qualify: can a task tell methods apart?"""
+    found = find(name)
+    if qualify:
+        from smcbench.cli.qualify import qualify as measure
+        from smcbench.task import Task
+
+        if not isinstance(found, Task):
+            raise UsageError(f"{name} is no task; only tasks can be qualified")
+        measure(name, found, seeds, workers, Path(out), json)
+        return
+    about = _about(found)
+    if json:
+        print_json(about)
+    else:
+        print(facts((key, _shown(value)) for key, value in about.items()))
+
+
+def find(name: str) -> Task | plugins.Named | Battery:
+    """The task, sparsifier or battery of this name.
+
+    Raises:
+        UsageError: there is none; the message holds the nearest names.
+    """
+    if ".toml" in name or name in Battery.names():
+        return Battery.load(name)
+    if name in plugins.installed("tasks"):
+        return plugins.load_task(name)
+    if ":" in name:
+        try:
+            return plugins.load_task(name)
+        except (InvalidInput, UsageError):
+            return plugins.load_sparsifier(name)
+    known = plugins.installed("sparsifiers")
+    if plain_name(name) in known:
+        return plugins.load_sparsifier(name)
+    everything = [*known, *plugins.installed("tasks"), *Battery.names()]
+    raise UsageError(f"no task, sparsifier or battery is called {name!r}; the nearest are {nearest(name, everything)}")
+
+
+def _about(found: Task | plugins.Named | Battery) -> dict[str, Any]:
+    if isinstance(found, Battery):
+        return _battery(found)
+    return _sparsifier(found) if isinstance(found, plugins.Named) else _task(found)
+
+
+def _task(task: Task) -> dict[str, Any]:
+    from smcbench.session import build_model
+
+    model = build_model(task, 0)
+    parameters = dict(model.named_parameters())
+    return {
+        "task": task.name,
+        "about": paragraph(type(task).__doc__),
+        "family": task.family,
+        "version": task.version,
+        "digest": task.digest(),
+        "metric": task.metric.name + (f" in {task.metric.unit}" if task.metric.unit else ""),
+        "higher is better": task.metric.higher_is_better,
+        "chance": task.metric.chance,
+        "scope": task.scope,
+        "parameters": sum(p.numel() for p in parameters.values()),
+        "prunable": sum(parameters[name].numel() for name in task.prunable(model)),
+        "examples": {split: len(task.data(split)) for split in ("train", "validation", "test")},
+        "recipe": task.recipe.as_dict(),
+    }
+
+
+def _sparsifier(named: plugins.Named) -> dict[str, Any]:
+    sparsifier = named.sparsifier
+    return {
+        "sparsifier": named.label,
+        "about": paragraph(type(sparsifier).__doc__),
+        "version": sparsifier.version,
+        "paper": sparsifier.paper,
+        "category": ", ".join(sparsifier.category or ()),
+        "parameters": sparsifier.parameters(),
+        "presets": sparsifier.presets,
+    }
+
+
+def _battery(battery: Battery) -> dict[str, Any]:
+    return {
+        "battery": battery.name,
+        "about": battery.description,
+        "tasks": {
+            entry.task: "sparsities "
+            + ", ".join(map(show_sparsity, entry.sparsities))
+            + (f"; budget {entry.budget:g}" if entry.budget != 1 else "")
+            + (f"; only {', '.join(entry.sparsifiers)}" if entry.sparsifiers else "")
+            for entry in battery.tasks
+        },
+        "seeds": list(battery.seeds),
+        "margin": battery.margin,
+        "cells of a sparsifier": sum(c.sparsifier != DENSE for c in battery.cells(["any"])),
+        "dense references": sum(c.sparsifier == DENSE for c in battery.cells([])),
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(v) if isinstance(v, dict) else v}" for key, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,73 @@
+"""``smcbench run``: a battery, or part of one, for some sparsifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smcbench.cli.options import RUNS, BatteryName, Json, Out, TaskNames, Workers, sparsifier_names
+from smcbench.cli.output import print_json
+from smcbench.errors import UsageError
+from smcbench.results.battery import DENSE, STANDARD, Battery
+
+Sparsifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sparsifier",
+        help="NAME, NAME@PRESET, NAME(parameter=value), ./file.py:Class, or all; repeatable.",
+        autocompletion=sparsifier_names,
+    ),
+]
+
+
+def run(
+    battery: BatteryName = STANDARD,
+    sparsifier: Sparsifiers = None,
+    task: TaskNames = None,
+    sparsity: Annotated[list[float] | None, typer.Option(help="Instead of the battery's; repeatable.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds, from 0.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="This seed; repeatable.")] = None,
+    budget: Annotated[list[float] | None, typer.Option(help="Stretch of the recipe; repeatable.")] = None,
+    out: Out = RUNS,
+    workers: Workers = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    compile: Annotated[str | None, typer.Option(help="A backend of torch.compile.")] = None,
+    json: Json = False,
+) -> None:
+    """Run a battery. Said again it goes on where it stopped; amended, it runs the difference."""
+    if seeds is not None and seed:
+        raise UsageError("give either --seeds, how many, or --seed, which ones")
+    whole = Battery.load(battery)
+
+    from rich.console import Console
+
+    from smcbench import cell
+    from smcbench.cli import planning
+    from smcbench.cli.following import follow
+
+    wanted = planning.chosen(whole, task or (), sparsity or (), list(range(seeds)) if seeds is not None else seed or ())
+    planning.usable(device, compile)
+    options = cell.Options(device=device, compile=compile)
+    planned = planning.plan(planning.budgeted(wanted, budget or ()), planning.expanded(sparsifier or ()), out, options)
+    planning.writable(out)
+    console = Console(stderr=json)
+    done = sum(each.record is not None for each in planned)
+    console.print(f"{len(planned)} cells, {done} of them done; the store is {out}", highlight=False, soft_wrap=True)
+    result = follow(planned, workers, console)
+    if json:
+        print_json({"store": str(out), **result.to_json()})
+    else:
+        labels = list(dict.fromkeys(each.label for each in planned if each.label != DENSE))
+        console.print(result.summary(), markup=False, highlight=False, soft_wrap=True)
+        console.print(_next(labels, out, bool(result.failed)), markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(result.exit_code)
+
+
+def _next(labels: list[str], out: Path, failed: bool) -> str:
+    where = "" if out == RUNS else f" --out {out}"
+    if failed:
+        return f"next: mend what failed and say the command again; smcbench status{where} keeps the reasons"
+    names = " ".join(f"'{label}'" if "(" in label else label for label in labels[:6]) or DENSE
+    return f"next: smcbench compare {names}{where}"
