@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -100,10 +99,6 @@ class CLDRTranslation(Task):
         )
         model: nn.Module = MBartForConditionalGeneration(config)
         return model
-
-    def identity(self) -> dict[str, Any]:
-        """Babel's version too: another CLDR has other phrases."""
-        return {**super().identity(), "babel": importlib.metadata.version("Babel")}
 
     def data(self, split: Split) -> Sequence[Pair]:
         return self._corpus().splits[split]

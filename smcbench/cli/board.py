@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smcbench.cli.compare import Form
 from smcbench.cli.options import BOARD, RUNS, BatteryName, BoardFolder, sparsifier_names
-from smcbench.cli.output import NothingMeasured, note
+from smcbench.cli.output import AsJson, Form, Format, NothingMeasured, note, print_results
 from smcbench.errors import InvalidInput
 from smcbench.results.battery import DENSE, STANDARD, Battery
 from smcbench.results.record import slug
@@ -52,18 +50,16 @@ def build(
 @app.command()
 def show(
     board: BoardFolder = BOARD,
-    format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TEXT,
-    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    form: Format = Form.TEXT,
+    json: AsJson = False,
 ) -> None:
     """Print the leaderboard."""
     from smcbench.results.leaderboard import read_board
-    from smcbench.results.table import render
 
     path = board / FILE
     if not path.exists():
         raise NothingMeasured(f"{path}: no such file; `smcbench board build --board {board}` makes it")
-    form = Form.JSON if json else format
-    sys.stdout.write(render(read_board(path), "markdown" if form is Form.MD else form.value))
+    print_results(read_board(path), form, json)
 
 
 @app.command()

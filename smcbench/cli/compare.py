@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from smcbench.cli.options import BOARD, RUNS, BatteryName, BoardFolder, Out, TaskNames, sparsifier_names
-from smcbench.cli.output import NothingMeasured, note
+from smcbench.cli.output import AsJson, Form, Format, NothingMeasured, note, print_results
 from smcbench.results.battery import DENSE, STANDARD, Battery, nearest
 from smcbench.results.record import RunRecord
 
@@ -27,15 +26,6 @@ class Against(StrEnum):
     LEADERBOARD = "leaderboard"
 
 
-class Form(StrEnum):
-    """Ways to write a comparison."""
-
-    TEXT = "text"
-    MD = "md"
-    CSV = "csv"
-    JSON = "json"
-
-
 def compare(
     sparsifiers: Names = None,
     task: TaskNames = None,
@@ -43,8 +33,8 @@ def compare(
     out: Out = RUNS,
     board: BoardFolder = BOARD,
     against: Annotated[Against | None, typer.Option(help="Add all sparsifiers of the leaderboard.")] = None,
-    format: Annotated[Form, typer.Option(help="How to print it.")] = Form.TEXT,
-    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    form: Format = Form.TEXT,
+    json: AsJson = False,
 ) -> None:
     """Compare sparsifiers. Per task and sparsity: score, distance to dense, matching, break-point, cost, category.
 
@@ -52,7 +42,6 @@ def compare(
     too.
     """
     from smcbench.results.compare import compare as compared
-    from smcbench.results.table import render
 
     margin = Battery.load(battery).margin
     submitted = _submitted(board)
@@ -67,8 +56,7 @@ def compare(
         dict.fromkeys(r.spec.sparsifier.label for r in records if not r.is_dense)
     )
     found = compared(records, labels or [DENSE], margin, tasks=task or None)
-    form = Form.JSON if json else format
-    sys.stdout.write(render(found, "markdown" if form is Form.MD else form.value))
+    print_results(found, form, json)
 
 
 def _local(out: Path) -> list[RunRecord]:

@@ -129,7 +129,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(v) if isinstance(v, dict) else v}" for key, v in value.items())
+        simple = not any((isinstance(v, str) and "," in v) or isinstance(v, dict) for v in value.values())
+        return (", " if simple else "; ").join(
+            f"{key} {_shown(v) if isinstance(v, dict) else v}" for key, v in value.items()
+        )
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return str(value)

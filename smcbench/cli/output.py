@@ -5,9 +5,29 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from smcbench.errors import SmcbenchError
+
+if TYPE_CHECKING:
+    from smcbench.results.compare import Comparison
+    from smcbench.results.leaderboard import Board
+
+
+class Form(StrEnum):
+    """Ways to print a comparison or a board."""
+
+    TEXT = "text"
+    MARKDOWN = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+Format = Annotated[Form, typer.Option("--format", help="How to print it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 
 
 class NothingMeasured(SmcbenchError):
@@ -40,6 +60,22 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 def print_json(value: Any) -> None:
     """JSON for scripts, on stdout."""
     print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False))
+
+
+def print_results(what: Comparison | Board, form: Form, json: bool) -> None:
+    """A comparison or a board, as asked for."""
+    from smcbench.results.table import render
+
+    match Form.JSON if json else form:
+        case Form.TEXT:
+            text = render(what, "text")
+        case Form.MARKDOWN:
+            text = render(what, "markdown")
+        case Form.CSV:
+            text = render(what, "csv")
+        case Form.JSON:
+            text = render(what, "json")
+    sys.stdout.write(text)
 
 
 def note(message: str) -> None:
