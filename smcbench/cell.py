@@ -132,7 +132,8 @@ def _run(task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, option
             raise
         store.write(record)
         journal.close()
-        (folder / "lock").unlink(missing_ok=True)
+        for leftover in ("traceback.txt", "lock"):
+            (folder / leftover).unlink(missing_ok=True)
         return record
 
 

@@ -188,13 +188,12 @@ def _nearest(name: str, known: Any) -> str:
     return f" (did you mean {', '.join(near)}?)" if near else ""
 
 
-@functools.cache
 def _attribute(module: str, attribute: str) -> Any:
-    is_file = module.endswith(".py")
-    if is_file and not Path(module).is_file():
+    is_file, path = module.endswith(".py"), Path(module).resolve()
+    if is_file and not path.is_file():
         raise UsageError(f"{module}: no such file")
     try:
-        loaded = _from_file(Path(module)) if is_file else importlib.import_module(module)
+        loaded = _from_file(path, path.read_bytes()) if is_file else importlib.import_module(module)
     except Exception as error:
         raise InvalidInput(f"{module} does not import: {describe(error)}") from error
     if not hasattr(loaded, attribute):
@@ -203,15 +202,15 @@ def _attribute(module: str, attribute: str) -> Any:
     return getattr(loaded, attribute)
 
 
-def _from_file(path: Path) -> Any:
-    path = path.resolve()
+@functools.cache
+def _from_file(path: Path, source: bytes) -> Any:
+    """The module of a file with this source; what was edited is loaded again, and never from stale bytecode."""
     name = f"smcbench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
+    exec(compile(source, path, "exec"), module.__dict__)
     return module
 
 

@@ -511,7 +511,7 @@ class _Phase:
         content = [*session.snapshot().tensors.items(), *(("mask/" + n, m) for n, m in session.mask.items())]
         content += [(f"extra/{g}/{n}", p) for g, group in session._extra.items() for n, p in group.items()]
         if carried:
-            content += _optimizer_tensors(session._optimizer).items()
+            content += sorted(_optimizer_tensors(session._optimizer).items())
         identity: dict[str, Any] = {
             "engine": ENGINE, "task": session.task.digest(), "seed": session.seed, "start": self.start,
             "stop": self.stop, "trainable": None if trainable is None else sorted(trainable), "carried": carried,
@@ -520,7 +520,7 @@ class _Phase:
         }  # fmt: skip
         if not self.shared:
             identity["own"] = [self.journal.run, self.entry, files.digest(_scalars(session)),
-                               digest(_memory_tensors(session).items())]  # fmt: skip
+                               digest(sorted(_memory_tensors(session).items()))]  # fmt: skip
         return files.digest(identity)[:32]
 
     def recall(self, stack: contextlib.ExitStack) -> int:
@@ -647,6 +647,7 @@ def _meta(session: Session) -> dict[str, Any]:
     return {
         "position": session.position,
         "memory": _scalars(session),
+        "memories": list(session.memory),
         "account": session.account.as_dict(),
         "conduct": session.conduct.as_dict(),
         "forks": session._forks,
@@ -663,7 +664,8 @@ def _load(session: Session, tensors: Mapping[str, Tensor], meta: Mapping[str, An
     optimizer = session._optimizer
     assert optimizer is not None
     shapes = {name: weight.shape for name, weight in session.weights.items()}
-    session._mask = Mask.unpack(under("mask/"), shapes)
+    packed = under("mask/")  # files have an order of their own, digests and ties go by that of the model
+    session._mask = Mask.unpack({name: packed[name] for name in shapes}, shapes)
     State(under("model/"), session._mask).load_into(session.model)
     slots: dict[int, dict[str, Tensor]] = {}
     for key, tensor in under("optimizer/").items():
@@ -682,9 +684,12 @@ def _load(session: Session, tensors: Mapping[str, Tensor], meta: Mapping[str, An
         setattr(session.conduct, field, value)
     session._forks = meta["forks"]
     session.generator.set_state(tensors["generator"].cpu())
-    session.memory = {**meta["memory"], **under("memory/")}
+    memory = {**meta["memory"], **under("memory/")}
     masks: dict[str, dict[str, Tensor]] = {}
     for key, bits in under("memory-mask/").items():
         name, weight = key.split("/", 1)
         masks.setdefault(name, {})[weight] = bits
-    session.memory |= {name: Mask(bits) for name, bits in masks.items()}
+    places = {name: place for place, name in enumerate(session.weights)}
+    for name, tensors_of in masks.items():
+        memory[name] = Mask(dict(sorted(tensors_of.items(), key=lambda item: (places.get(item[0], -1), item[0]))))
+    session.memory = {name: memory[name] for name in meta["memories"]}

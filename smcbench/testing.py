@@ -31,7 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smcbench import files, plugins
-from smcbench.cell import Skipped, classified, verified
+from smcbench.cell import Skipped as Skipped
+from smcbench.cell import classified, verified
 from smcbench.feed import TaskFeed
 from smcbench.journal import Journal
 from smcbench.recipe import Recipe
@@ -410,6 +411,7 @@ def _left(session: Session) -> dict[str, Any]:
     """All that a sparsifier leaves behind but the time it took, by name."""
     left: dict[str, Any] = {f"the mask of {name!r}": digest([("", bits)]) for name, bits in session.mask.items()}
     left |= {f"the tensor {name!r}": digest([("", tensor)]) for name, tensor in named_tensors(session.model)}
+    left["the whole"] = session.snapshot().digest()
     left["the state of session.generator"] = digest([("", session.generator.get_state())])
     for key, value in session.memory.items():
         tensors = [("", value)] if isinstance(value, Tensor) else value.items() if isinstance(value, Mask) else None

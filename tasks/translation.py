@@ -236,15 +236,18 @@ def _greedy(model: Any, source: Tensor, start: Tensor, longest: int) -> list[lis
 
 
 def _scores(pairs: Sequence[Pair], predictions: dict[str, str]) -> dict[str, float]:
-    """BLEU of each direction and the mean of them, and chrF of all sentences."""
+    """BLEU of each direction and the mean of them, and chrF of all sentences.
+
+    sacrebleu's arithmetic gives a perfect corpus a little more than 100, hence the bound.
+    """
     from sacrebleu import corpus_bleu, corpus_chrf
 
     def texts(some: list[Pair]) -> tuple[list[str], list[list[str]]]:
         return [predictions[pair.id] for pair in some], [[pair.target for pair in some]]
 
     directions = {d: [pair for pair in pairs if pair.direction == d] for d in sorted({p.direction for p in pairs})}
-    each = {f"bleu/{direction}": corpus_bleu(*texts(some)).score for direction, some in directions.items()}
-    return {"bleu": sum(each.values()) / len(each), "chrf": corpus_chrf(*texts(list(pairs))).score, **each}
+    each = {f"bleu/{direction}": min(100.0, corpus_bleu(*texts(some)).score) for direction, some in directions.items()}
+    return {"bleu": sum(each.values()) / len(each), "chrf": min(100.0, corpus_chrf(*texts(list(pairs))).score), **each}
 
 
 cldr_2to2 = CLDRTranslation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude
 from smcbench.plugins import load_task

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import plug_ins
+import methods
 import pytest
 import torch
 
@@ -58,7 +58,7 @@ def test_preset(name: str) -> None:
     hold(name, testing.ToyTask())
 
 
-@pytest.mark.parametrize("method", [plug_ins.Stepwise(), plug_ins.Forks()], ids=repr)
+@pytest.mark.parametrize("method", [methods.Stepwise(), methods.Forks()], ids=repr)
 def test_sparsifiers_of_users(method: Sparsifier) -> None:
     hold(method, testing.ToyTask())
 
@@ -69,26 +69,26 @@ def test_pair(task: str, name: str) -> None:
     hold(name, plugins.load_task(task).tiny())
 
 
-@pytest.mark.parametrize("name", [*TASKS, plug_ins.TOY])
+@pytest.mark.parametrize("name", [*TASKS, methods.TOY])
 def test_task(name: str) -> None:
     testing.check_task(name)
 
 
 BROKEN = [
-    (plug_ins.Mutable(), "hyper-parameters are frozen", "Mutable can be changed; decorate it with"),
-    (plug_ins.NoJSON(), "hyper-parameters are frozen", "'dtype' is no JSON value"),
-    (plug_ins.OneTooMany(), "reaches the sparsity exactly", "at sparsity 0.75 it must be"),
-    (plug_ins.OneTooFew(), "reaches the sparsity exactly", "at sparsity 0.75 it must be"),
-    (plug_ins.Wraps(), "reaches the sparsity exactly", "left a wrapped or rebuilt model"),
-    (plug_ins.WrapsByPrune(), "reaches the sparsity exactly", "left a wrapped or rebuilt model"),
-    (plug_ins.Raises(), "reaches the sparsity exactly", "it raised ValueError: this one always fails (plug_ins.py"),
-    (plug_ins.Revives(), "", "came back to life"),
-    (plug_ins.PrunesBiases(), "leaves all other weights alone", "1 weights of 'head.bias' are zero now"),
-    (plug_ins.Thaws(), "leaves all other weights alone", "the frozen parameter 'project.weight' was changed"),
-    (plug_ins.Mislabelled(), "conduct is that of its category", "measured is before, sparse-to-sparse, static"),
-    (plug_ins.DrawsFromTorch(), "same seed gives the same bits", "use session.generator"),
-    (plug_ins.DrawsFromNumPy(), "same seed gives the same bits", "use session.generator"),
-    (plug_ins.ForgetsOnRestart(), "killed and resumed", "belongs into session.memory"),
+    (methods.Mutable(), "hyper-parameters are frozen", "Mutable can be changed; decorate it with"),
+    (methods.NoJSON(), "hyper-parameters are frozen", "'dtype' is no JSON value"),
+    (methods.OneTooMany(), "reaches the sparsity exactly", "at sparsity 0.75 it must be"),
+    (methods.OneTooFew(), "reaches the sparsity exactly", "at sparsity 0.75 it must be"),
+    (methods.Wraps(), "reaches the sparsity exactly", "left a wrapped or rebuilt model"),
+    (methods.WrapsByPrune(), "reaches the sparsity exactly", "left a wrapped or rebuilt model"),
+    (methods.Raises(), "reaches the sparsity exactly", "it raised ValueError: this one always fails (methods.py"),
+    (methods.Revives(), "", "came back to life"),
+    (methods.PrunesBiases(), "leaves all other weights alone", "1 weights of 'head.bias' are zero now"),
+    (methods.Thaws(), "leaves all other weights alone", "the frozen parameter 'project.weight' was changed"),
+    (methods.Mislabelled(), "conduct is that of its category", "measured is before, sparse-to-sparse, static"),
+    (methods.DrawsFromTorch(), "same seed gives the same bits", "use session.generator"),
+    (methods.DrawsFromNumPy(), "same seed gives the same bits", "use session.generator"),
+    (methods.ForgetsOnRestart(), "killed and resumed", "belongs into session.memory"),
 ]
 
 
@@ -175,7 +175,7 @@ def test_golden_sparsifier(name: str, regenerate: bool) -> None:
     method, task = plugins.load_sparsifier(name).sparsifier, testing.ToyTask()
     session = Session(task, build_model(task, 0), task.recipe)
     method.sparsify(session, sparsity_for(name, task))
-    found = {
+    found: dict[str, Any] = {
         "version": method.version,
         "engine": ENGINE,
         "parameters": method.parameters(),

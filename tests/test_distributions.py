@@ -81,7 +81,7 @@ def test_erk_by_hand() -> None:
     # ratios 6/8, 20/100, 110/1000; counts are proportional to 6, 20, 110 until a layer is full
     shapes = tensors({"a": (2, 4), "b": (10, 10), "c": (10, 100)})
     assert erk(shapes, 68 / 1108) == {"a": 3 / 8, "b": 10 / 100, "c": 55 / 1000}
-    assert erk(shapes, 203 / 1108) == {"a": 1.0, "b": 30 / 100, "c": 165 / 1000}      # a is full: 195 are left
+    assert erk(shapes, 203 / 1108) == {"a": 1.0, "b": 30 / 100, "c": 165 / 1000}  # a is full: 195 are left
 
 
 def test_er_uses_the_first_two_dimensions() -> None:
@@ -130,14 +130,14 @@ def test_apportioned_shares(places: list[tuple[float, int]], fill: float) -> Non
     assert sum(counts) == total
     assert all(0 <= n <= capacity for n, capacity in zip(counts, capacities, strict=True))
     free = [i for i in range(len(counts)) if counts[i] < capacities[i] and shares[i] > 1e-6]
-    if free:                                                                # those that are not full are proportional
+    if free:  # those that are not full are proportional
         eps = max((counts[i] - 1) / shares[i] for i in free)
         assert all(counts[i] + 1 >= eps * shares[i] * (1 - 1e-9) for i in free)
 
 
 def test_largest_remainders_go_first() -> None:
     assert apportion([2.4, 3.3, 4.3], [10, 10, 10], 10) == [3, 3, 4]
-    assert apportion([0, 0], [3, 5], 4) == [2, 2]                           # 1.5 and 2.5: the earlier first
+    assert apportion([0, 0], [3, 5], 4) == [2, 2]  # 1.5 and 2.5: the earlier first
     assert apportion([], [], 0) == []
 
 

@@ -24,7 +24,7 @@ INF = float("inf")
 def reference(scores: Mapping[str, Tensor], k: int) -> dict[str, list[bool]]:
     """The slow way: all (score, place) pairs sorted, the first ``k`` of them kept."""
     places = [(name, i, float(x)) for name, tensor in scores.items() for i, x in enumerate(tensor.reshape(-1).double())]
-    best = sorted(range(len(places)), key=lambda p: -places[p][2])[:k]                  # sorted() is stable
+    best = sorted(range(len(places)), key=lambda p: -places[p][2])[:k]  # sorted() is stable
     kept = {name: [False] * tensor.numel() for name, tensor in scores.items()}
     for p in best:
         kept[places[p][0]][places[p][1]] = True
@@ -84,11 +84,11 @@ def test_the_path_of_large_vectors_is_exact(scores: dict[str, Tensor], density: 
 @pytest.mark.parametrize("kind", ["normal", "zeros", "constant", "sorted", "two values", "tiny range", "infinite"])
 @pytest.mark.parametrize("density", [0.0, 1e-5, 0.05, 0.3, 0.9, 1.0])
 def test_large_vectors(kind: str, dtype: torch.dtype, density: float) -> None:
-    n = 400_000                                                             # more than a sample holds
+    n = 400_000  # more than a sample holds
     noise = torch.randn(n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     vector = {
         "normal": noise.abs(),
-        "zeros": noise.abs() * (noise > 1.7),                               # 95 % exact zeros
+        "zeros": noise.abs() * (noise > 1.7),  # 95 % exact zeros
         "constant": torch.full((n,), 0.5),
         "sorted": torch.arange(n) / n,
         "two values": (noise > 0.5).double(),
@@ -183,7 +183,7 @@ def test_only_keeps_inside_the_mask_first() -> None:
     mask = Mask({"w": torch.tensor([False, True, False, True])})
     assert only(mask, scores)["w"].tolist() == [-INF, 1.0, -INF, 2.0]
     assert keep(only(mask, scores), 0.25)["w"].tolist() == [False, False, False, True]
-    assert keep(only(mask, scores), 0.75)["w"].tolist() == [True, True, False, True]        # then the others, in order
+    assert keep(only(mask, scores), 0.75)["w"].tolist() == [True, True, False, True]  # then the others, in order
     with pytest.raises(UsageError):
         only(mask, {})
 
@@ -231,7 +231,7 @@ def test_drop_and_grow_is_the_update_in_numpy(seed: int, fraction: float, levels
 def test_growth_beyond_the_free_places_of_a_layer_flows_to_the_others() -> None:
     mask = Mask({"a": torch.arange(4) < 3, "b": torch.arange(100) < 10})
     ones = {"a": torch.ones(4), "b": torch.ones(100)}
-    new = drop_and_grow(mask, ones, ones, 0.4, {"a": 5, "b": 0})            # 2 and 6 stay, a has two free places
+    new = drop_and_grow(mask, ones, ones, 0.4, {"a": 5, "b": 0})  # 2 and 6 stay, a has two free places
     assert {name: int(new[name].sum()) for name in new} == {"a": 4, "b": 9}
 
 
@@ -255,8 +255,13 @@ def test_drop_and_grow_keeps_active_weights_whatever_their_score() -> None:
 
 @pytest.mark.parametrize(
     ("drop", "fraction", "counts"),
-    [({"v": torch.ones(4)}, 0.5, None), ({"w": torch.ones(3)}, 0.5, None), ({"w": torch.ones(4)}, 1.5, None),
-     ({"w": torch.ones(4)}, 0.5, {"v": 1}), ({"w": torch.ones(4)}, 0.5, {"w": 4})],
+    [
+        ({"v": torch.ones(4)}, 0.5, None),
+        ({"w": torch.ones(3)}, 0.5, None),
+        ({"w": torch.ones(4)}, 1.5, None),
+        ({"w": torch.ones(4)}, 0.5, {"v": 1}),
+        ({"w": torch.ones(4)}, 0.5, {"w": 4}),
+    ],
 )
 def test_drop_and_grow_refuses(drop: dict[str, Tensor], fraction: float, counts: dict[str, int] | None) -> None:
     mask = Mask({"w": torch.tensor([True, True, False, False])})

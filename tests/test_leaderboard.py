@@ -338,3 +338,8 @@ def test_the_standard_battery_packs_dense_alone(tmp_path: Path) -> None:
     assert {c.sparsity for c in ref.cells("dense")} == {0.0}
     assert len(ref.cells("dense")) == 6
     assert len(ref.cells("rigl(interval=3)")) == 24
+
+
+def test_results_of_a_demonstration_never_enter(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="battery demo never enter a leaderboard"):
+        pack(Store(tmp_path), Battery.load("demo"), "rigl", "rigl", tmp_path / "out", {})

@@ -51,7 +51,7 @@ def test_packing_is_lossless_and_an_eighth(a: int) -> None:
     packed = mask.pack()
     assert Mask.unpack(packed, mask.shapes()) == mask
     assert all(packed[name].numel() == -(-mask[name].numel() // 8) for name in mask)
-    for name in mask:                                                       # the bit order that NumPy calls little
+    for name in mask:  # the bit order that NumPy calls little
         expected = np.packbits(mask[name].numpy().reshape(-1), bitorder="little")
         assert packed[name].tolist() == expected.tolist()
 
@@ -68,7 +68,7 @@ def test_counting_is_done_once() -> None:
     tensor = torch.ones(3, dtype=torch.bool)
     mask = Mask({"a": tensor})
     assert mask.is_dense
-    tensor[:] = False                                                       # nobody may, but here it betrays a recount
+    tensor[:] = False  # nobody may, but here it betrays a recount
     assert mask.kept == 3
 
 
@@ -129,8 +129,12 @@ def test_what_is_no_mask() -> None:
 
 @pytest.mark.parametrize(
     ("packed", "shapes"),
-    [({"w": torch.zeros(2, dtype=torch.uint8)}, {"w": (8,)}), ({"w": torch.zeros(1)}, {"w": (8,)}),
-     ({"w": torch.zeros(1, dtype=torch.uint8)}, {}), ({}, {"w": (8,)})],
+    [
+        ({"w": torch.zeros(2, dtype=torch.uint8)}, {"w": (8,)}),
+        ({"w": torch.zeros(1)}, {"w": (8,)}),
+        ({"w": torch.zeros(1, dtype=torch.uint8)}, {}),
+        ({}, {"w": (8,)}),
+    ],
 )
 def test_what_cannot_be_unpacked(packed: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(UsageError, match="w "):

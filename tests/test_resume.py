@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import plug_ins
+import methods
 import pytest
-from plug_ins import FILE, TOY
+from methods import FILE, TOY
 
 import smcbench
 from smcbench import cell, files
@@ -26,6 +26,7 @@ from smcbench.journal import Journal
 from smcbench.results.record import RunRecord
 from smcbench.results.store import Store
 from smcbench.session import _Phase
+from smcbench.state import read_tensors
 from smcbench.testing import ToyTask
 from smcbench.trainer import ENGINE
 
@@ -149,8 +150,7 @@ def test_damage_in_the_cache_is_named_and_mended(
     expected = smcbench.run(TOY, "omp-after", 0.75, out=tmp_path / "clean")
     smcbench.run(TOY, "dense", 0.0, out=tmp_path / "damaged")
     [path] = tmp_path.glob("damaged/cache/*.safetensors")
-    whole = path.read_bytes()
-    raw = bytearray(whole)
+    raw = bytearray(path.read_bytes())
     DAMAGE[damage](raw)
     path.write_bytes(raw)
     computed.clear()
@@ -159,7 +159,7 @@ def test_damage_in_the_cache_is_named_and_mended(
     [line] = capsys.readouterr().err.splitlines()
     assert str(path) in line
     assert "computing it again" in line
-    assert len(path.read_bytes()) == len(whole), "the cache is whole again"
+    assert read_tensors(path)[1]["position"] == STEPS, "the cache is whole again"
 
 
 def killed_in_process(out: Path, sparsifier: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,15 +218,16 @@ def test_a_corrupted_record_is_named_and_kept(text: str, tmp_path: Path) -> None
 
 
 def test_the_cache_saves_time_but_never_the_bill(tmp_path: Path, computed: list[int]) -> None:
-    alone = smcbench.run(TOY, "lth", 0.488, out=tmp_path / "alone")
+    shallow, deeper = 1 - 0.8**3, 1 - 0.8**6
+    alone = smcbench.run(TOY, "lth", shallow, out=tmp_path / "alone")
     computed.clear()
-    deep = smcbench.run(TOY, "lth", 0.738, out=tmp_path / "shared")
+    deep = smcbench.run(TOY, "lth", deeper, out=tmp_path / "shared")
     assert len(computed) == deep.cost.steps == 7 * STEPS
     computed.clear()
-    shared = smcbench.run(TOY, "lth", 0.488, out=tmp_path / "shared")
+    shared = smcbench.run(TOY, "lth", shallow, out=tmp_path / "shared")
     assert result(shared) == result(alone)
     assert shared.cost.steps == 4 * STEPS
-    assert len(computed) == STEPS, "all rounds are shared but the last, whose density is another"
+    assert not computed, "its rounds are the first ones of the other"
     assert shared.cost.seconds_cached > 0
     assert alone.cost.seconds_cached == deep.cost.seconds_cached == 0
 
@@ -271,9 +272,9 @@ def test_a_worker_that_dies_fails_its_own_cell_only(tmp_path: Path) -> None:
 # -- sparsifiers that break the contract
 
 FAILURES = [
-    ("Raises", ValueError, "error", "Raises raised ValueError: this one always fails (plug_ins.py, line"),
+    ("Raises", ValueError, "error", "Raises raised ValueError: this one always fails (methods.py, line"),
     ("LeavesNaN", NotFinite, "nan", "left NaN or infinite values in"),
-    ("ScoresNaN", SmcbenchError, "error", "NaN"),
+    ("ScoresNaN", NotFinite, "nan", "NaN"),
     ("Explodes", NotFinite, "nan", "the training loss is nan at step 0"),
     ("OneTooMany", MissedSparsity, "missed-sparsity", "OneTooMany left 90 of 356 prunable weights"),
     ("OneTooFew", MissedSparsity, "missed-sparsity", "OneTooFew left 88 of 356 prunable weights"),
@@ -296,7 +297,8 @@ def test_a_broken_sparsifier_fails_by_name(
     assert "\n" not in failure.message
     assert not list(store.find())
     [outcome] = local.run([request(f"{FILE}:{name}", tmp_path)])
-    assert (outcome.state, outcome.message) == ("failed", failure.message)
+    assert outcome.state == "failed"
+    assert outcome.message.endswith(failure.message)
 
 
 def test_success_clears_an_earlier_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +337,7 @@ def test_a_full_disk_loses_nothing_finished(
     expected = smcbench.run(TOY, "omp-after", 0.75, out=tmp_path / "clean")
     with monkeypatch.context() as patch:
         patch.setattr(os, name, full(getattr(os, name), after))
-        with pytest.raises(SmcbenchError, match="No space left on device.*free some space") as caught:
+        with pytest.raises(SmcbenchError, match=r"No space left on device.*free some space") as caught:
             smcbench.run(TOY, "omp-after", 0.75, out=tmp_path)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.tmp")), "half a file stays behind"
@@ -371,7 +373,7 @@ def test_a_store_becomes_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_run_without_a_store_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    kept = smcbench.run(TOY, plug_ins.Forks(), 0.75)
+    kept = smcbench.run(TOY, methods.Forks(), 0.75)
     assert not list(tmp_path.iterdir())
-    again = smcbench.run(TOY, plug_ins.Forks(), 0.75, out=tmp_path)
+    again = smcbench.run(TOY, methods.Forks(), 0.75, out=tmp_path)
     assert result(again) == result(dataclasses.replace(kept))

@@ -89,10 +89,10 @@ class Run:
     ("window", "steps", "events"),
     [
         (Window(0.1, 0.7, 0.2), 100, [10, 30, 50, 70]),
-        (Window(0.1, 0.7, 25), 100, [10, 35, 60, 70]),                      # the last one is short of an interval
-        (Window(0.0, 1.0, 0.5), 10, [0, 5, 9]),                             # the run has no step 10
-        (Window(0.0, 0.75, 100), 8, [0, 6]),                                # an interval longer than the window
-        (Window(0.0, 0.5, 0.001), 8, [0, 1, 2, 3, 4]),                      # at least one step
+        (Window(0.1, 0.7, 25), 100, [10, 35, 60, 70]),  # the last one is short of an interval
+        (Window(0.0, 1.0, 0.5), 10, [0, 5, 9]),  # the run has no step 10
+        (Window(0.0, 0.75, 100), 8, [0, 6]),  # an interval longer than the window
+        (Window(0.0, 0.5, 0.001), 8, [0, 1, 2, 3, 4]),  # at least one step
         (Window(0.5, 0.5, 0.1), 10, [5]),
         (Window(1.0, 1.0, 1), 10, [9]),
         (Window(0.0, 1.0, 1), 1, [0]),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from smcbench.task import Task
-from smcbench_tasks import _cldr
+from smcbench_tasks import _cldr, translation
 from smcbench_tasks.digits import digits
 from smcbench_tasks.translation import cldr_2to2
 
@@ -187,6 +187,11 @@ def test_scores_follow_from_the_predictions():
         assert evaluation.scores[f"bleu/{direction}"] == score
         each.append(score)
     assert evaluation.scores["bleu"] == pytest.approx(sum(each) / 4)
+
+
+def test_perfect_predictions_score_exactly_100():
+    pairs = cldr_2to2.data("test")
+    assert set(translation._scores(pairs, {pair.id: pair.target for pair in pairs}).values()) == {100.0}
 
 
 def test_greedy_decoding_agrees_with_transformers():

@@ -76,13 +76,12 @@ def add(
     paper: Annotated[str | None, typer.Option(help="Where the method is described.")] = None,
 ) -> None:
     """Pack finished runs as submissions, one a sparsifier; then build the leaderboard."""
-    from smcbench import plugins
+    from smcbench.cli.planning import pinned
     from smcbench.results.store import Store
     from smcbench.results.submission import pack
 
-    whole = Battery.load(battery)
+    whole, digests = pinned(Battery.load(battery))
     store = Store(source)
-    digests = {entry.task: plugins.load_task(entry.task).digest() for entry in whole.tasks}
     there = {
         record.spec.sparsifier.label: None
         for record in store.find()

@@ -35,9 +35,8 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     console.print(f"{len(planned)} cells with shortened recipes, {done} of them done; the store is {out}")
     result = follow(planned, workers, console)
 
-    runs = {each.request.task: each.task.digest() for each in planned}
     records = list(Store(out).find())
-    board = leaderboard.build(from_records(records, battery, runs))
+    board = leaderboard.build(from_records(records, *planning.pinned(battery)))
     leaderboard.write_board(out / FILE, board)
     compared = compare(records, [*COMPARED, *plugins.installed("sparsifiers")][:2], battery.margin)
     print(f"\nLEADERBOARD of the demo\n\n{render(board)}\n\nCOMPARISON\n\n{render(compared)}")

@@ -129,10 +129,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, dict):
-        simple = not any((isinstance(v, str) and "," in v) or isinstance(v, dict) for v in value.values())
-        return (", " if simple else "; ").join(
-            f"{key} {_shown(v) if isinstance(v, dict) else v}" for key, v in value.items()
-        )
+        inner = {
+            key: ", ".join(f"{k} {x}" for k, x in v.items()) if isinstance(v, dict) else v for key, v in value.items()
+        }
+        return "; ".join(f"{key} {v}" for key, v in inner.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return str(value)

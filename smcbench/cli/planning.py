@@ -57,12 +57,26 @@ def chosen(
     return battery.narrowed(sparsities=sparsities or None, seeds=seeds or None)
 
 
+def pinned(battery: Battery) -> tuple[Battery, dict[str, str]]:
+    """The battery with its tasks by their own names, as results carry them, and their digests."""
+    tasks = [plugins.load_task(entry.task) for entry in battery.tasks]
+    entries = (dataclasses.replace(e, task=task.name) for e, task in zip(battery.tasks, tasks, strict=True))
+    return dataclasses.replace(battery, tasks=tuple(entries)), {task.name: task.digest() for task in tasks}
+
+
 def budgeted(battery: Battery, budgets: Sequence[float]) -> list[Battery]:
     """The battery at each budget instead of its own; as it is if there are none."""
     return [
         dataclasses.replace(battery, tasks=tuple(dataclasses.replace(e, budget=b) for e in battery.tasks))
         for b in dict.fromkeys(budgets)
     ] or [battery]
+
+
+def tell_excluded(battery: Battery, sparsifiers: Sequence[str]) -> None:
+    """Say which of the sparsifiers that were asked for a battery does not run everywhere."""
+    for entry in battery.tasks:
+        if entry.sparsifiers and any(plain_name(text) not in (*entry.sparsifiers, ALL) for text in sparsifiers):
+            note(f"battery {battery.name} runs only {', '.join(entry.sparsifiers)} on {entry.task}")
 
 
 def expanded(sparsifiers: Sequence[str]) -> list[str]:
@@ -91,7 +105,6 @@ def plan(batteries: Sequence[Battery], sparsifiers: Sequence[str], out: Path, op
     """
     tasks = {entry.task: plugins.load_task(entry.task) for battery in batteries for entry in battery.tasks}
     named = {text: plugins.load_sparsifier(text) for text in (DENSE, *sparsifiers)}
-    _tell_excluded(batteries, sparsifiers)
     store = Store(out)
     found = []
     for each in (c for battery in batteries for c in battery.cells(sparsifiers)):
@@ -145,10 +158,3 @@ def _skip(named: plugins.Named, task: Task, sparsity: float) -> str | None:
         return named.sparsifier.skip(task, sparsity)
     except Exception:  # the cell will fail with it, and the others go on
         return None
-
-
-def _tell_excluded(batteries: Sequence[Battery], sparsifiers: Sequence[str]) -> None:
-    for battery in batteries:
-        for entry in battery.tasks:
-            if entry.sparsifiers and any(plain_name(text) not in entry.sparsifiers for text in sparsifiers):
-                note(f"battery {battery.name} runs only {', '.join(entry.sparsifiers)} on {entry.task}")

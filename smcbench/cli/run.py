@@ -48,6 +48,7 @@ def run(
     from smcbench.cli.following import follow
 
     wanted = planning.chosen(whole, task or (), sparsity or (), list(range(seeds)) if seeds is not None else seed or ())
+    planning.tell_excluded(wanted, sparsifier or ())
     planning.usable(device, compile)
     options = cell.Options(device=device, compile=compile)
     planned = planning.plan(planning.budgeted(wanted, budget or ()), planning.expanded(sparsifier or ()), out, options)

@@ -42,9 +42,10 @@ def status(out: Out = RUNS, battery: WANT = None, json: Json = False) -> None:
         print_json({"store": str(out), "groups": groups, "failed": listed, "in_flight": running,
                     "interrupted": interrupted, "unreadable": problems})  # fmt: skip
         return
-    header = ("task", "sparsifier", "done", "failed", *(("of",) if whole else ()))
-    print(columns(header, [[str(group[key]) for key in header] for group in groups]))
-    print(f"\n{len(done)} done, {len(failures)} failed, {len(running)} in flight, {len(interrupted)} interrupted")
+    if groups:
+        header = ("task", "sparsifier", "done", "failed", *(("of",) if whole else ()))
+        print(columns(header, [[str(group[key]) for key in header] for group in groups]) + "\n")
+    print(f"{len(done)} done, {len(failures)} failed, {len(running)} in flight, {len(interrupted)} interrupted")
     for failure in failures:
         spec = failure.spec
         where = f"{spec.task.name} {spec.sparsifier.label} {show_sparsity(spec.sparsity)} seed {spec.seed}"

@@ -95,6 +95,8 @@ class Battery:
     margin: float = 0.01
     """Matching: below dense by at most one standard deviation of its seeds, or this fraction of its score if more."""
     description: str = ""
+    ranked: bool = True
+    """Whether its results may enter a leaderboard; those of a demonstration may not."""
 
     @classmethod
     def load(cls, name_or_path: str | Path = STANDARD) -> Battery:
@@ -204,6 +206,7 @@ class _BatteryFile:
     sparsities: tuple[float, ...] | None = None
     margin: float = 0.01
     description: str = ""
+    ranked: bool = True
 
 
 @functools.cache
@@ -261,7 +264,8 @@ def _build(name: str, value: object, where: str) -> Battery:
     ):
         if not ok:
             raise InvalidInput(f"{where}: {what}")
-    return Battery(name, tuple(entries), spelt.seeds, tuple(sorted(levels)), spelt.margin, spelt.description)
+    known = tuple(sorted(levels))
+    return Battery(name, tuple(entries), spelt.seeds, known, spelt.margin, spelt.description, spelt.ranked)
 
 
 def _pick(known: Mapping[str, T], name: str, what: str) -> T:

@@ -142,8 +142,11 @@ def pack(
     same bytes.
 
     Raises:
+        UsageError: the battery is one that no board ranks.
         InvalidInput: cells are missing (unless allowed), versions are mixed, or predictions do not fit their record.
     """
+    if not battery.ranked:
+        raise UsageError(f"results of battery {battery.name} never enter a leaderboard; run --battery mini for that")
     ref = BatteryRef.of(battery, task_digests)
     wanted = {_key(c.task, c.sparsity, c.seed, c.budget): c for c in ref.cells(sparsifier)}
     chosen = [r for r in choose(store.find(), sparsifier) if _of(r, ref) and _cell(r) in wanted]

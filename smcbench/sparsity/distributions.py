@@ -104,7 +104,7 @@ def apportion(shares: Sequence[float], capacities: Sequence[int], total: int) ->
     places = {i for i, capacity in enumerate(capacities) if capacity and weights[i]}
     left = Fraction(total)
     while left:
-        if not places:                                          # those with a share are full: the rest, by their room
+        if not places:  # those with a share are full: the rest, by their room
             places = {i for i, capacity in enumerate(capacities) if ideal[i] < capacity}
             for i in places:
                 weights[i] = Fraction(capacities[i])

@@ -146,7 +146,7 @@ def _best(name: str, scores: Tensor, among: Tensor, k: int) -> Tensor:
     lowered = Elementwise(lambda score, here: score.where(here, -math.inf), {name: scores}, {name: among})
     best = _top(lowered, [name], k)[name] & among
     missing = k - int(best.count_nonzero())
-    if missing:                                                             # the k-th is -inf, as is all outside
+    if missing:  # the k-th is -inf, as is all outside
         best.view(-1)[(among & ~best).reshape(-1).nonzero().squeeze(1)[:missing]] = True
     return best
 
@@ -235,7 +235,7 @@ class _Vector:
         Raises:
             NotFinite: a score is NaN.
         """
-        stride = -(-self.size // SAMPLE) | 1                                # odd, lest it follow a matrix's columns
+        stride = -(-self.size // SAMPLE) | 1  # odd, lest it follow a matrix's columns
         sample = self.sample(stride)
         if np.isnan(sample[-1]):
             raise self.not_finite()
@@ -251,7 +251,7 @@ class _Vector:
             if above < k <= above + found:
                 return _highest(np.concatenate(between), k - above) if low < high else (float(low), k - above, found)
             width *= 8
-            if low < high:                                                  # next: is it the end it lies beyond?
+            if low < high:  # next: is it the end it lies beyond?
                 i = j = j if k <= above else i
             elif k <= above:
                 i = int(np.searchsorted(sample, high, side="right")) - 1
@@ -271,7 +271,7 @@ class _Vector:
                 x: Any = values.numpy() if values.is_cpu else values
                 over, under = x > low, x < high
                 more = _count(over)
-                seen = more + _count(under)                                 # all but NaN, and some twice
+                seen = more + _count(under)  # all but NaN, and some twice
                 if low == high:
                     equal = _count(x == low)
                     seen += equal
