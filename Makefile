@@ -5,7 +5,8 @@ VENV ?= .venv
 TESTS ?= tests
 
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# -qq: no warnings, but errors
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -qq
 INSTALLED := $(VENV)/installed
 BUILT := build/typecheck
 

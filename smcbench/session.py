@@ -12,22 +12,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from smcbench import files
 from smcbench.account import Account, Conduct
-from smcbench.cache import Cache
-from smcbench.errors import Busy, NotFinite, SparsifierError, UsageError
+from smcbench.errors import UsageError
 from smcbench.feed import Feed, OwnFeed, TaskFeed
 from smcbench.flops import Flops, mean, measure
 from smcbench.journal import Journal
 from smcbench.own import OwnTask
+from smcbench.phase import Phase
 from smcbench.recipe import Recipe
 from smcbench.seeds import generator, seed_everything
 from smcbench.sparsity.keep import keep
 from smcbench.sparsity.mask import Mask
 from smcbench.sparsity.reparam import Effective, Reparam
-from smcbench.state import State, digest
+from smcbench.state import State
 from smcbench.task import Batch, Outputs, Task
-from smcbench.trainer import ENGINE, Loop, Step, apply_mask, build_optimizer, check_finite
+from smcbench.trainer import Loop, Step, apply_mask, build_optimizer
 
 Loss = Callable[[Outputs, Batch, int], tuple[Tensor, int]]
 """A phase's own loss: ``(outputs, batch, step index)`` to the sum and the count to divide it by."""
@@ -239,7 +238,7 @@ class Session:
             self._optimizer = self._fresh_optimizer(recipe, trainable)
         shared = kind == "train" and loss is None and reparam is None
         number, self.conduct.phases = self.conduct.phases, self.conduct.phases + 1
-        run = _Phase(self, kind, number, start, stop, recipe, trainable, carried, shared)
+        run = Phase(self, kind, number, start, stop, recipe, trainable, carried, shared)
         with contextlib.ExitStack() as stack:
             begin = run.recall(stack)
             if begin < stop:
@@ -482,118 +481,6 @@ class Session:
             apply_mask([w.data for w in self.weights.values()], [self._mask[name] for name in self.weights])
 
 
-class _Phase:
-    """A phase under way: its key, what the store knows of it, its bill, its snapshots."""
-
-    def __init__(
-        self,
-        session: Session,
-        kind: str,
-        number: int,
-        start: int,
-        stop: int,
-        recipe: Recipe,
-        trainable: Sequence[str] | None,
-        carried: bool,
-        shared: bool,
-    ) -> None:
-        self.session, self.journal, self.shared = session, session._journal, shared
-        self.start, self.stop = start, stop
-        self.entry: dict[str, Any] = {"phase": number, "branch": session._branch, "kind": kind,
-                                      "start": start, "stop": stop}  # fmt: skip
-        self.clock = time.perf_counter()
-        self.spent = 0.0
-        self.key = "" if self.journal is None else self._key(recipe, trainable, carried)
-
-    def _key(self, recipe: Recipe, trainable: Sequence[str] | None, carried: bool) -> str:
-        assert self.journal is not None
-        session = self.session
-        content = [*session.snapshot().tensors.items(), *(("mask/" + n, m) for n, m in session.mask.items())]
-        content += [(f"extra/{g}/{n}", p) for g, group in session._extra.items() for n, p in group.items()]
-        if carried:
-            content += sorted(_optimizer_tensors(session._optimizer).items())
-        identity: dict[str, Any] = {
-            "engine": ENGINE, "task": session.task.digest(), "seed": session.seed, "start": self.start,
-            "stop": self.stop, "trainable": None if trainable is None else sorted(trainable), "carried": carried,
-            "recipe": recipe.as_dict(), "torch": str(torch.__version__), "device": session.device.type,
-            "threads": torch.get_num_threads(), "compile": session._compile, "content": digest(content),
-        }  # fmt: skip
-        if not self.shared:
-            identity["own"] = [self.journal.run, self.entry, files.digest(_scalars(session)),
-                               digest(sorted(_memory_tensors(session).items()))]  # fmt: skip
-        return files.digest(identity)[:32]
-
-    def recall(self, stack: contextlib.ExitStack) -> int:
-        """Restore what is known of this phase and return the step to go on from; ``stop`` if it is finished."""
-        if self.journal is None:
-            return self.start
-        store = self.journal.store(self.shared)
-        if self._restore(store):
-            return self.stop
-        while True:
-            try:
-                stack.enter_context(store.lease(self.key))
-                break
-            except Busy:
-                if not self.journal.wait:
-                    raise
-                time.sleep(0.2)
-        if self._restore(store):  # finished by another process between the look and the lease
-            return self.stop
-        found = self.journal.in_flight(self.key)
-        if found is None:
-            return self.start
-        _load(self.session, *found, whole=True)
-        self.spent = found[1]["spent"]
-        return self.session.position
-
-    def _restore(self, store: Cache) -> bool:
-        found = store.load(self.key)
-        if found is None:
-            return False
-        session, (tensors, meta) = self.session, found
-        _load(session, tensors, meta, whole=not self.shared)
-        if self.shared:
-            session._charge(self.stop - self.start)
-            own = self.journal is not None and meta["run"] == self.journal.run
-            if own:
-                session.account.seconds += meta["spent"]
-            else:
-                session.account.seconds_cached += meta["spent"]
-        assert self.journal is not None
-        self.journal.finished(self.key, {**self.entry, "key": self.key, "seconds": meta["spent"], "stored": True})
-        return True
-
-    def updated(self, step: Step, made: Effective | None) -> None:
-        session = self.session
-        session.position = step.index + 1
-        session._charge(1, made, step.dense_gradients_used)
-        if step.finite and (session.device.type == "cpu" or step.index % 64 == 0 or session.position == self.stop):
-            check_finite(step.loss, step.index)
-        if self.journal is not None and session.position < self.stop and self.journal.is_due():
-            self._book()
-            self.journal.snapshot(self.key, _tensors(session), {**_meta(session), "spent": self.spent})
-
-    def finish(self) -> None:
-        session = self.session
-        self._book()
-        for name, weight in session.weights.items():
-            if not session._mask.is_dense and bool((weight.detach() * ~session._mask[name]).any()):
-                raise SparsifierError(f"pruned weights of {name!r} came back to life during training")
-            if not bool(torch.isfinite(weight).all()):
-                raise NotFinite(f"weight {name!r} is not finite after step {self.stop - 1}")
-        if self.journal is not None:
-            meta = {**_meta(session), "spent": self.spent, "run": self.journal.run}
-            self.journal.store(self.shared).save(self.key, _tensors(session), meta)
-            self.journal.finished(self.key, {**self.entry, "key": self.key, "seconds": self.spent, "stored": False})
-
-    def _book(self) -> None:
-        now = time.perf_counter()
-        self.spent += now - self.clock
-        self.session.account.seconds += now - self.clock
-        self.clock = now
-
-
 def build_model(task: Task, seed: int, device: torch.device | str = "cpu") -> nn.Module:
     """The task's dense model, its random parts drawn from the stream ``init`` of ``seed``."""
     seed_everything(torch.device("cpu"), seed, "init")
@@ -605,91 +492,3 @@ def _from_rank_zero(mask: Mask) -> Mask:
     for bits in tensors.values():
         dist.broadcast(bits, 0)
     return Mask({name: bits.bool() for name, bits in tensors.items()})
-
-
-# What a snapshot holds: the whole session, as flat names.
-
-
-def _tensors(session: Session) -> dict[str, Tensor]:
-    state = session.snapshot()
-    return {
-        **{f"model/{name}": tensor for name, tensor in state.tensors.items()},
-        **{f"mask/{name}": bits for name, bits in state.mask.pack().items()},
-        **{f"extra/{g}/{n}": p.detach() for g, group in session._extra.items() for n, p in group.items()},
-        **_optimizer_tensors(session._optimizer),
-        **_memory_tensors(session),
-    }
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    if optimizer is None:
-        return {}
-    slots = optimizer.state_dict()["state"].items()
-    return {f"optimizer/{i}/{slot}": torch.as_tensor(value) for i, state in slots for slot, value in state.items()
-            if value is not None}  # fmt: skip
-
-
-def _memory_tensors(session: Session) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {"generator": session.generator.get_state()}
-    for key, value in session.memory.items():
-        if isinstance(value, Mask):
-            found |= {f"memory-mask/{key}/{name}": bits for name, bits in value.items()}
-        elif isinstance(value, Tensor):
-            found[f"memory/{key}"] = value
-    return found
-
-
-def _scalars(session: Session) -> dict[str, Any]:
-    return {key: value for key, value in session.memory.items() if not isinstance(value, (Mask, Tensor))}
-
-
-def _meta(session: Session) -> dict[str, Any]:
-    return {
-        "position": session.position,
-        "memory": _scalars(session),
-        "memories": list(session.memory),
-        "account": session.account.as_dict(),
-        "conduct": session.conduct.as_dict(),
-        "forks": session._forks,
-        "scaler": session._scaler.state_dict(),
-    }
-
-
-def _load(session: Session, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, whole: bool) -> None:
-    """Restore a session; of a phase another run may have computed (not ``whole``), only what training changes."""
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): t.to(session.device) for k, t in tensors.items() if k.startswith(prefix)}
-
-    optimizer = session._optimizer
-    assert optimizer is not None
-    shapes = {name: weight.shape for name, weight in session.weights.items()}
-    packed = under("mask/")  # files have an order of their own, digests and ties go by that of the model
-    session._mask = Mask.unpack({name: packed[name] for name in shapes}, shapes)
-    State(under("model/"), session._mask).load_into(session.model)
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in under("optimizer/").items():
-        index, slot = key.split("/", 1)
-        slots.setdefault(int(index), {})[slot] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    session._scaler.load_state_dict(meta["scaler"])
-    session.position = meta["position"]
-    for key, tensor in under("extra/").items():
-        group, name = key.split("/", 1)
-        session._extra[group][name].data.copy_(tensor)
-    if not whole:
-        return
-    session.account.become(meta["account"])
-    for field, value in meta["conduct"].items():
-        setattr(session.conduct, field, value)
-    session._forks = meta["forks"]
-    session.generator.set_state(tensors["generator"].cpu())
-    memory = {**meta["memory"], **under("memory/")}
-    masks: dict[str, dict[str, Tensor]] = {}
-    for key, bits in under("memory-mask/").items():
-        name, weight = key.split("/", 1)
-        masks.setdefault(name, {})[weight] = bits
-    places = {name: place for place, name in enumerate(session.weights)}
-    for name, tensors_of in masks.items():
-        memory[name] = Mask(dict(sorted(tensors_of.items(), key=lambda item: (places.get(item[0], -1), item[0]))))
-    session.memory = {name: memory[name] for name in meta["memories"]}

@@ -30,6 +30,8 @@ LAYERS = """
     criteria
     sparsifier
     session
+    phase
+    snapshot
     journal
     cache  own  trainer
     account  feed  flops

@@ -23,9 +23,9 @@ from smcbench import cell, files
 from smcbench.engines import local
 from smcbench.errors import Busy, InvalidInput, MissedSparsity, NotFinite, SmcbenchError, SparsifierError
 from smcbench.journal import Journal
+from smcbench.phase import Phase
 from smcbench.results.record import RunRecord
 from smcbench.results.store import Store
-from smcbench.session import _Phase
 from smcbench.state import read_tensors
 from smcbench.testing import ToyTask
 from smcbench.trainer import ENGINE
@@ -50,13 +50,13 @@ def journals(out: Path) -> list[dict[str, Any]]:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps that are really computed, as they are."""
     steps: list[int] = []
-    updated = _Phase.updated
+    updated = Phase.updated
 
-    def count(phase: _Phase, step: Any, made: Any) -> None:
+    def count(phase: Phase, step: Any, made: Any) -> None:
         steps.append(step.index)
         updated(phase, step, made)
 
-    monkeypatch.setattr(_Phase, "updated", count)
+    monkeypatch.setattr(Phase, "updated", count)
     return steps
 
 
@@ -66,7 +66,7 @@ HARNESS = """
     import os, signal, sys
     import smcbench
     from smcbench.journal import Journal
-    from smcbench.session import _Phase
+    from smcbench.phase import Phase
 
     Journal.is_due = lambda self: True
     die = lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -80,7 +80,7 @@ HARNESS = """
 
     what, at, sparsifier, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
     if what == "update":
-        _Phase.updated = dying(_Phase.updated, at)
+        Phase.updated = dying(Phase.updated, at)
     if what == "rename":
         os.replace = dying(os.replace, at)
     smcbench.run("smcbench.testing:ToyTask", sparsifier, 0.75, out=out)
@@ -167,16 +167,16 @@ def killed_in_process(out: Path, sparsifier: str, at: int, monkeypatch: pytest.M
         pass
 
     calls: list[int] = []
-    updated = _Phase.updated
+    updated = Phase.updated
 
-    def die(phase: _Phase, step: Any, made: Any) -> None:
+    def die(phase: Phase, step: Any, made: Any) -> None:
         updated(phase, step, made)
         calls.append(1)
         if len(calls) == at:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Phase, "updated", die)
+        patch.setattr(Phase, "updated", die)
         patch.setattr(Journal, "is_due", lambda self: True)
         with pytest.raises(Killed):
             smcbench.run(TOY, sparsifier, 0.75, out=out)
