@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-TESTS ?= tests
+TESTS ?=
 
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 # -qq: no warnings, but errors

@@ -143,15 +143,15 @@ def test_info(say: Say, name: str, expected: Sequence[str]) -> None:
     assert say("info", name, "--json").json()
 
 
-def test_a_task_that_trains_for_ten_steps_does_not_qualify(say: Say, runs: Path) -> None:
-    said = say("info", TASK, "--qualify", "--seeds", "2", "--workers", "1", "--out", runs, "--json")
+def test_a_task_that_trains_for_ten_steps_does_not_qualify(say: Say, tmp_path: Path) -> None:
+    said = say("info", TASK, "--qualify", "--seeds", "2", "--workers", "1", "--out", tmp_path, "--json")
     assert said.code == 1
     found = said.json()
     assert found["qualifies"] is False
     assert {who: len(scores) for who, scores in found["scores"].items()} == {
         "dense": 2, "random-before": 2, "omp-after": 2,
     }  # fmt: skip
-    assert "qualifies" in say("info", TASK, "--qualify", "--seeds", "2", "--workers", "1", "--out", runs).out
+    assert "qualifies" in say("info", TASK, "--qualify", "--seeds", "2", "--workers", "1", "--out", tmp_path).out
 
 
 # -- one's own method ----------------------------------------------------------------------------------------------
