@@ -135,21 +135,23 @@ class Loop:
         rank = dist.get_rank() if dist.is_initialized() else 0
         micro = self._feed(index)
         alone = len(micro) == 1 and world == 1
-        total, summed = 0, torch.zeros((), device=self._parameters[0].device)
+        device = self._parameters[0].device
+        dtype = _AUTOCAST.get(self._recipe.precision)
+        losses, total = [], 0
         for part, batch in enumerate(micro):
-            seed_everything(summed.device, self._seed, "step", index, part, rank)
-            dtype = _AUTOCAST.get(self._recipe.precision)
-            with torch.autocast(summed.device.type, dtype=dtype, enabled=dtype is not None):
+            seed_everything(device, self._seed, "step", index, part, rank)
+            with torch.autocast(device.type, dtype=dtype) if dtype else contextlib.nullcontext():
                 loss, count = self._loss(batch, index)
-            scale = max(count, 1) if alone else self._recipe.batch_size
-            self._scaler.scale(loss / scale).backward()  # type: ignore[no-untyped-call]
-            summed = summed + loss.detach()
+            share = loss / (max(count, 1) if alone else self._recipe.batch_size)
+            self._scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+            if alone:
+                return share.detach()
+            losses.append(loss.detach())
             total += count
-        if alone:
-            return summed / max(total, 1)
+        summed = torch.stack(losses).sum()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if world > 1:
-            counted = torch.tensor(float(total), device=summed.device)
+            counted = torch.tensor(float(total), device=device)
             for tensor in (counted, summed, *gradients):
                 dist.all_reduce(tensor)
             total = int(counted)
