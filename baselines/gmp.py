@@ -19,6 +19,7 @@ class GMP(Sparsifier):
 
     Preset ``smc``: the window .1 to .8 and updates every 500 of 3,000 steps. SMC-Bench has no event at the end of the
     window and so stops at 99.3 % of the sparsity asked for; here the last step of the window is always an event.
+    Its events are counted from step 0, so that the first falls at .167; here the first falls at .1, and prunes nothing.
     """
 
     start: float = 0.1

@@ -52,7 +52,7 @@ class RigL(Sparsifier):
         window = Window(self.interval, self.stop, self.interval).on(session.recipe)
         for step in session.steps():
             if step.index in window:
-                fraction = cosine(window.progress(step.index), self.drop_fraction, self.final_fraction)
+                fraction = cosine(step.index / window.last, self.drop_fraction, self.final_fraction)
                 grow = {name: gradient.abs() for name, gradient in step.gradients().items()}
                 session.mask = drop_and_grow(session.mask, magnitude(session), grow, fraction)
                 step.skip = self.replaces_step

@@ -121,16 +121,17 @@ def _run(task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, option
         if (done := store.record(spec, ENGINE)) is not None:
             return done
         cache = Cache(options.cache or store.root / "cache")
-        journal = Journal(folder, spec.run_id(ENGINE), cache, wait=options.wait)
+        # The source too: what an edited method left unfinished is not to be gone on with.
+        journal = Journal(folder, f"{spec.run_id(ENGINE)}-{named.source[:12]}", cache, wait=options.wait)
         try:
             record = _measure(task, named, spec, store, journal, options)
+            store.write(record)
         except Busy:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             store.fail(spec, ENGINE, *classified(error, named.label))
             files.write(folder / "traceback.txt", traceback.format_exc())
             raise
-        store.write(record)
         journal.close()
         for leftover in ("traceback.txt", "lock"):
             (folder / leftover).unlink(missing_ok=True)
@@ -165,6 +166,10 @@ def _measure(
     shapes = {name: p.shape for name, p in model.named_parameters()}
     stretched = task if spec.budget == 1 else dataclasses.replace(task, recipe=recipe)  # type: ignore[type-var]
     session = Session(stretched, model, recipe, spec.seed, journal=journal, compile=options.compile)
+    if count(1 - spec.sparsity, session.mask.total) == 0:
+        raise UsageError(
+            f"sparsity {spec.sparsity!r} would leave none of the {session.mask.total:,} prunable weights of {task.name}"
+        )
     named.sparsifier.sparsify(session, spec.sparsity)
 
     weights = verified(session.model, shapes, task.prunable(model), session, spec.sparsity, named.label)
@@ -181,7 +186,7 @@ def _measure(
         run=spec.run_id(ENGINE),
         spec=spec,
         metric=r.MetricInfo(**dataclasses.asdict(task.metric)),
-        scores=evaluation.scores,
+        scores={name: float(score) for name, score in evaluation.scores.items()},
         sparsity=_report(session.model, weights, spec.sparsity, densities),
         cost=r.Cost(
             **session.account.as_dict(),
@@ -233,10 +238,11 @@ def verified(
     total = sum(w.numel() for w in weights.values())
     wanted = count(1 - sparsity, total)
     nonzero = sum(int(torch.count_nonzero(w)) for w in weights.values())
-    if nonzero != wanted and not (nonzero < wanted == session.mask.kept):
+    if nonzero > wanted or session.mask.kept != wanted:
         raise MissedSparsity(
-            f"{label} left {nonzero:,} of {total:,} prunable weights other than zero, at sparsity {sparsity:.6g} it "
-            f"must be {wanted:,}; prune with session.prune(scores, density=1 - sparsity), after the last change by hand"
+            f"{label} left {nonzero:,} of {total:,} prunable weights other than zero and a mask that keeps "
+            f"{session.mask.kept:,}, at sparsity {sparsity:.6g} it must be {wanted:,}; prune with "
+            "session.prune(scores, density=1 - sparsity), after the last change by hand"
         )
     return weights
 

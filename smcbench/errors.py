@@ -28,19 +28,14 @@ class SparsifierError(SmcbenchError):
     """A sparsifier broke its contract; the cell fails, the other cells go on."""
 
     exit_code = 4
-    kind = "error"
 
 
 class MissedSparsity(SparsifierError):
     """The model that a sparsifier left behind does not have the sparsity asked for."""
 
-    kind = "missed-sparsity"
-
 
 class NotFinite(SparsifierError):
     """A loss, a weight or a score is NaN or infinite."""
-
-    kind = "nan"
 
 
 class Busy(SmcbenchError):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,6 @@ def write(path: Path, data: bytes | str) -> None:
             os.close(folder)
 
 
-def append(path: Path, line: str) -> None:
-    """Append one line and bring it to the disk."""
-    with _telling(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
 def read_json(path: Path) -> Any:
     """Parse a JSON file; duplicate keys, NaN and infinities are errors.
 
@@ -124,12 +115,20 @@ def locked(path: Path, wanted: str) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
         except OSError:
             raise Busy(f"{wanted} is being computed by another process ({path})") from None
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # once more: it may have been somebody who only looked
+        time.sleep(0.05)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

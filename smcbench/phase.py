@@ -12,6 +12,7 @@ import torch
 from smcbench import files
 from smcbench.cache import Cache
 from smcbench.errors import Busy, NotFinite, SparsifierError
+from smcbench.journal import Journal
 from smcbench.recipe import Recipe
 from smcbench.snapshot import load, memory_tensors, meta_of, optimizer_tensors, scalars, tensors_of
 from smcbench.sparsity.reparam import Effective
@@ -42,7 +43,7 @@ class Phase:
         self.entry: dict[str, Any] = {"phase": number, "branch": session._branch, "kind": kind,
                                       "start": start, "stop": stop}  # fmt: skip
         self.clock = time.perf_counter()
-        self.spent = 0.0
+        self.spent, self.booked = 0.0, session.account.seconds
         self.key = "" if self.journal is None else self._key(recipe, trainable, carried)
 
     def _key(self, recipe: Recipe, trainable: Sequence[str] | None, carried: bool) -> str:
@@ -58,58 +59,64 @@ class Phase:
             "recipe": recipe.as_dict(), "torch": str(torch.__version__), "device": session.device.type,
             "threads": torch.get_num_threads(), "compile": session._compile, "content": digest(content),
         }  # fmt: skip
+        if frozen := [name for name, p in session.model.named_parameters() if not p.requires_grad]:
+            identity["frozen"] = frozen
         if not self.shared:
-            identity["own"] = [self.journal.run, self.entry, files.digest(scalars(session)),
+            identity["own"] = [self.journal.run, self.entry, repr(scalars(session)),
                                digest(sorted(memory_tensors(session).items()))]  # fmt: skip
         return files.digest(identity)[:32]
 
     def recall(self, stack: contextlib.ExitStack) -> int:
         """Restore what is known of this phase and return the step to go on from; ``stop`` if it is finished."""
-        if self.journal is None:
-            return self.start
-        store = self.journal.store(self.shared)
-        if self._restore(store):
+        try:
+            return self.start if self.journal is None else self._recall(self.journal, stack)
+        finally:
+            self.clock = time.perf_counter()  # waiting is not training
+
+    def _recall(self, journal: Journal, stack: contextlib.ExitStack) -> int:
+        store = journal.store(self.shared)
+        if self._restore(journal, store):
             return self.stop
         while True:
             try:
                 stack.enter_context(store.lease(self.key))
                 break
             except Busy:
-                if not self.journal.wait:
+                if not journal.wait:
                     raise
                 time.sleep(0.2)
-        if self._restore(store):  # finished by another process between the look and the lease
+        if self._restore(journal, store):  # finished by another process between the look and the lease
             return self.stop
-        found = self.journal.in_flight(self.key)
+        found = journal.in_flight(self.key)
         if found is None:
             return self.start
         load(self.session, *found, whole=True)
-        self.spent = found[1]["spent"]
+        self.spent, self.booked = found[1]["spent"], self.session.account.seconds
         return self.session.position
 
-    def _restore(self, store: Cache) -> bool:
+    def _restore(self, journal: Journal, store: Cache) -> bool:
         found = store.load(self.key)
         if found is None:
             return False
         session, (tensors, meta) = self.session, found
         load(session, tensors, meta, whole=not self.shared)
         if self.shared:
-            session._charge(self.stop - self.start)
-            own = self.journal is not None and meta["run"] == self.journal.run
-            if own:
+            session._charge(self.stop - self.start, session.mask)
+            if meta["run"] == journal.run:
                 session.account.seconds += meta["spent"]
             else:
                 session.account.seconds_cached += meta["spent"]
-        assert self.journal is not None
-        self.journal.finished(self.key, {**self.entry, "key": self.key, "seconds": meta["spent"], "stored": True})
+        journal.finished(self.key, {**self.entry, "key": self.key, "seconds": meta["spent"], "stored": True})
         return True
 
     def updated(self, step: Step, made: Effective | None) -> None:
         """Bill a step that has been taken; write a snapshot when one is due."""
         session = self.session
         session.position = step.index + 1
-        session._charge(1, made, step.dense_gradients_used)
-        if step.finite and (session.device.type == "cpu" or step.index % 64 == 0 or session.position == self.stop):
+        session._charge(1, step.mask, made, dense_gradients=step.dense_gradients_used)
+        if step.overflows:
+            session._charge_gradients(step.overflows)
+        if session.device.type == "cpu" or step.index % 64 == 0 or session.position == self.stop:
             check_finite(step.loss, step.index)
         if self.journal is not None and session.position < self.stop and self.journal.is_due():
             self._book()
@@ -135,7 +142,9 @@ class Phase:
             self.journal.finished(self.key, {**self.entry, "key": self.key, "seconds": self.spent, "stored": False})
 
     def _book(self) -> None:
-        now = time.perf_counter()
-        self.spent += now - self.clock
-        self.session.account.seconds += now - self.clock
-        self.clock = now
+        """Bill the time since the last booking, less what forks and extra gradients booked meanwhile."""
+        account, now = self.session.account, time.perf_counter()
+        own = max(0.0, now - self.clock - (account.seconds - self.booked))
+        self.spent += own
+        account.seconds += own
+        self.clock, self.booked = now, account.seconds

@@ -209,6 +209,9 @@ def _from_file(path: Path, source: bytes) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
+    from smcbench.task import SOURCE
+
+    module.__dict__[SOURCE] = hashlib.sha256(source).hexdigest()
     sys.modules[name] = module  # dataclasses look their module up there
     exec(compile(source, path, "exec"), module.__dict__)
     return module

@@ -41,9 +41,10 @@ _MEASURED: dict[str | None, Flops] = {}
 class Session:
     """One model being trained on one task under one mask.
 
-    Three rules make phases compose. R1: a phase that continues where the last one stopped keeps its optimizer, any
-    other starts a fresh one. R2: the learning rate and all randomness of a step follow from (recipe, seed, step index).
-    R3: ``validation`` is for the method, ``test`` for the engine.
+    Three rules make phases compose. R1: a phase that continues where the last one stopped, with the same recipe and the
+    same parameters to train, keeps its optimizer; any other starts a fresh one. R2: the learning rate and all
+    randomness of a step follow from (recipe, seed, step index). R3: ``validation`` is for the method, ``test`` for the
+    engine.
 
     The session is the only memory of a method: what must survive a restart stands in the weights, the mask or
     ``memory``; a run that was killed replays its sparsifier, and finished phases are restored instead of repeated.
@@ -89,7 +90,9 @@ class Session:
         self._compile = compile
         self._callable: Any = torch.compile(model, backend=compile) if compile else model
         self._branch, self._forks = branch, 0
+        self._parent: Session | None = None
         self._flops: Flops | None = None
+        self._batch_size = recipe.batch_size
         self._rate: tuple[Mask | None, Mask | None, int, int] | None = None
 
     @classmethod
@@ -228,11 +231,12 @@ class Session:
         if not 0 <= start <= stop <= recipe.steps:
             raise UsageError(f"a phase from step {start} to {stop} does not fit a recipe of {recipe.steps} steps")
         if start == stop:
-            self.position = start
+            if start != self.position:
+                self.position, self._optimizer = start, None
             return
         setting = (recipe, trainable if trainable is None else tuple(trainable), tuple(self._extra))
         carried = self._optimizer is not None and start == self.position and setting == self._setting
-        self._setting = setting
+        self._setting, self._batch_size = setting, recipe.batch_size
         self._apply_mask()
         if not carried:
             self._optimizer = self._fresh_optimizer(recipe, trainable)
@@ -241,8 +245,8 @@ class Session:
         run = Phase(self, kind, number, start, stop, recipe, trainable, carried, shared)
         with contextlib.ExitStack() as stack:
             begin = run.recall(stack)
+            self.model.train()
             if begin < stop:
-                self.model.train()
                 loop = self._loop(recipe, loss, reparam, run.updated)
                 try:
                     yield from loop.run(begin, stop)
@@ -310,25 +314,30 @@ class Session:
 
         Buffers (batch-norm statistics) are left as they were. A weight without a gradient has zeros.
         """
-        kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        optimizer, scaler = self._optimizer, self._scaler
-        self._optimizer = build_optimizer(self.task.parameter_groups(self.model), self.recipe)
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=False)
-        self.model.train()
-        loop = self._loop(self.recipe, None, None, lambda step, made: None)
+        begin, extra = time.perf_counter(), [p for group in self._extra.values() for p in group.values()]
+        parameters = [*self.model.parameters(), *extra]
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        under_way = [p.grad for p in parameters], self._optimizer, self._scaler, self._batch_size
+        self._batch_size = self.recipe.batch_size
         total = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
-        begin = time.perf_counter()
-        for index in range(batches):
-            loop.backward(index)
-            for name, weight in self.weights.items():
-                if weight.grad is not None:
-                    total[name] += weight.grad / batches
-            self._optimizer.zero_grad(set_to_none=True)
-        self._optimizer, self._scaler = optimizer, scaler
-        for name, buffer in self.model.named_buffers():
-            buffer.copy_(kept[name])
+        try:
+            self._optimizer = self._fresh_optimizer(self.recipe.replace(precision="fp32"), None)
+            self.model.train()
+            loop = self._loop(self.recipe, None, None, lambda step, made: None)
+            for index in range(batches):
+                self._optimizer.zero_grad(set_to_none=True)
+                loop.backward(index)
+                for name, weight in self.weights.items():
+                    if weight.grad is not None:
+                        total[name] += weight.grad / batches
+        finally:
+            self._charge_gradients(batches)
+            gradients, self._optimizer, self._scaler, self._batch_size = under_way
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
         self.account.seconds += time.perf_counter() - begin
-        self._charge_gradients(batches)
         return total
 
     def evaluate(self, split: str = "validation") -> dict[str, float]:
@@ -378,8 +387,10 @@ class Session:
             feed=self._feed, journal=self._journal, compile=self._compile, branch=branch,
         )  # fmt: skip
         other.account, other.position, other._flops = self.account, self.position, self._flops
-        other._mask = self._mask
-        if self._optimizer is not None and self._setting is not None and not self._extra:
+        other._mask, other._parent = self._mask, self
+        for group, tensors in self._extra.items():
+            other.parameters(group, tensors, self._extra_lr[group])
+        if self._optimizer is not None and self._setting is not None:
             other._setting = self._setting
             other._optimizer = other._fresh_optimizer(self._setting[0], self._setting[1])
             other._optimizer.load_state_dict(self._optimizer.state_dict())
@@ -436,7 +447,9 @@ class Session:
 
     def _measure_flops(self) -> Flops:
         kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        feed, mode = self._feed_for(self.recipe), self.model.training
+        # The same batches for every seed: where lengths vary, so would the bill of equal runs.
+        feed = self._feed or TaskFeed(self.task, self.recipe, 0, self.device)
+        mode = self.model.training
         self.model.train()
 
         def once(index: int) -> Flops:
@@ -456,25 +469,33 @@ class Session:
             buffer.copy_(kept[name])
         return measured
 
-    def _charge(self, steps: int, made: Effective | None = None, dense_gradients: bool = False) -> None:
-        forward = self._mask if made is None else made.forward
+    def _charge(self, steps: int, mask: Mask, made: Effective | None = None, *, dense_gradients: bool = False) -> None:
+        """Bill optimizer steps whose gradients were computed under ``mask``, or on effective weights."""
+        forward = mask if made is None else made.forward
         backward = None if dense_gradients else (forward if made is None or made.backward is None else made.backward)
         self.account.steps += steps
         self._charge_flops(steps, forward, backward)
-        density = 1.0 if forward is None else forward.density
-        self.conduct.peak_density = max(self.conduct.peak_density, density)
+        self._saw(1.0 if forward is None else forward.density)
 
     def _charge_gradients(self, batches: int) -> None:
         self.account.gradient_evaluations += batches
         self._charge_flops(batches, self._mask, None)
+
+    def _saw(self, density: float) -> None:
+        """A search in a fork is a search: what is trained there counts for the whole run."""
+        session: Session | None = self
+        while session is not None:
+            session.conduct.peak_density = max(session.conduct.peak_density, density)
+            session = session._parent
 
     def _charge_flops(self, times: int, forward: Mask | None, backward: Mask | None) -> None:
         """Bill training steps that ran under these masks (None: dense)."""
         if self._rate is None or self._rate[0] is not forward or self._rate[1] is not backward:
             densities = [None if m is None or m.is_dense else m.layer_densities() for m in (forward, backward)]
             self._rate = (forward, backward, round(self.flops.step(*densities)), round(self.flops.step()))
-        self.account.train_flops += times * self._rate[2]
-        self.account.train_flops_dense += times * self._rate[3]
+        batch = self._batch_size / self.recipe.batch_size  # of a phase that has a recipe of its own
+        self.account.train_flops += times * round(batch * self._rate[2])
+        self.account.train_flops_dense += times * round(batch * self._rate[3])
 
     def _apply_mask(self) -> None:
         if not self._mask.is_dense:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smcbench.sparsity.mask import Mask
 from smcbench.state import State
@@ -58,6 +58,7 @@ def meta_of(session: Session) -> dict[str, Any]:
         "position": session.position,
         "memory": scalars(session),
         "memories": list(session.memory),
+        "rates": dict(session._extra_lr),
         "account": session.account.as_dict(),
         "conduct": session.conduct.as_dict(),
         "forks": session._forks,
@@ -85,19 +86,25 @@ def load(session: Session, tensors: Mapping[str, Tensor], meta: Mapping[str, Any
     session._scaler.load_state_dict(meta["scaler"])
     session.position = meta["position"]
     for key, tensor in under("extra/").items():
-        group, name = key.split("/", 1)
-        session._extra[group][name].data.copy_(tensor)
+        group, _, name = key.rpartition("/")
+        if group not in session._extra:  # made in the body of the phase
+            session.parameters(group, {}, meta["rates"][group])
+        if name in session._extra[group]:
+            session._extra[group][name].data.copy_(tensor)
+        else:
+            session._extra[group][name] = nn.Parameter(tensor)
     if not whole:
         return
     session.account.become(meta["account"])
     for field, value in meta["conduct"].items():
         setattr(session.conduct, field, value)
+    session._saw(session.conduct.peak_density)
     session._forks = meta["forks"]
     session.generator.set_state(tensors["generator"].cpu())
     memory = {**meta["memory"], **under("memory/")}
     masks: dict[str, dict[str, Tensor]] = {}
     for key, bits in under("memory-mask/").items():
-        name, weight = key.split("/", 1)
+        name, _, weight = key.rpartition("/")
         masks.setdefault(name, {})[weight] = bits
     places = {name: place for place, name in enumerate(session.weights)}
     for name, tensors_of in masks.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 from smcbench import files
 from smcbench.recipe import Recipe
+
+SOURCE = "__smcbench_source__"
+"""In a module loaded from a file: the digest of that file."""
 
 Batch = dict[str, Tensor]
 Split = Literal["train", "validation", "test"]
@@ -123,6 +127,8 @@ class Task(ABC):
     def identity(self) -> dict[str, Any]:
         """Name, version, scope, recipe and parameters: what makes a result of this task comparable with another."""
         fields: dict[str, Any] = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
+        if source := getattr(sys.modules.get(type(self).__module__), SOURCE, None):  # a file has no version to go by
+            fields["source"] = source
         return {"name": self.name, "version": self.version, **fields, "recipe": self.recipe.as_dict()}
 
     def digest(self) -> str:

@@ -24,6 +24,8 @@ ENGINE = 1
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+_SMALLEST_SCALE = 2.0**-16
+
 LossOf = Callable[[Any, int], tuple[Tensor, int]]
 """``(micro-batch, step index)`` to the sum of the loss and the count it is to be divided by."""
 
@@ -36,20 +38,22 @@ class Step:
         index: where on the recipe's schedule, in [0, steps).
         loss: mean loss over the whole batch, a tensor on the device.
         skip: set it to leave out the weight update of this step.
-        finite: False if half-precision gradients overflowed; the update is then left out.
+        mask: the mask under which the gradients were computed.
+        overflows: how often half-precision gradients overflowed and were computed again at a smaller scale.
     """
 
     index: int
     loss: Tensor
+    weights: Mapping[str, nn.Parameter] = field(repr=False)
+    mask: Mask = field(repr=False)
+    overflows: int = field(default=0, repr=False)
     skip: bool = False
-    finite: bool = True
-    _weights: Mapping[str, nn.Parameter] = field(default_factory=dict, repr=False)
     dense_gradients_used: bool = field(default=False, repr=False)
 
     def gradients(self) -> dict[str, Tensor]:
         """Dense gradients of the prunable weights, masked ones too; the step is billed a dense weight gradient."""
         self.dense_gradients_used = True
-        return {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in self._weights.items()}
+        return {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in self.weights.items()}
 
 
 def build_optimizer(groups: Sequence[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
@@ -107,18 +111,12 @@ class Loop:
         for index in range(start, stop):
             for group in self._optimizer.param_groups:
                 group["lr"] = group["peak"] * recipe.factor_at(index)
-            made: Effective | None = None
-            with contextlib.ExitStack() as stack:
-                if self._reparam is not None:
-                    made = stack.enter_context(effective(self._weights, self._extra, self._reparam, index))
-                loss = self.backward(index)
-            if scaler.is_enabled():
-                scaler.unscale_(self._optimizer)
-            step = Step(index, loss, finite=self._finite(loss), _weights=self._weights)
+            loss, made, overflows = self._gradients(index)
+            step = Step(index, loss, self._weights, self._mask(), overflows)
             yield step
-            if not step.skip and step.finite:
+            if not step.skip:
                 mask = self._mask()
-                if not mask.is_dense and self._reparam is None:
+                if not mask.is_dense:
                     graded = [(w.grad, mask[name]) for name, w in self._weights.items() if w.grad is not None]
                     apply_mask([g for g, _ in graded], [m for _, m in graded])
                 if recipe.clip is not None:
@@ -128,6 +126,26 @@ class Loop:
                 scaler.update()
             self._optimizer.zero_grad(set_to_none=True)
             self._updated(step, made)
+
+    def _gradients(self, index: int) -> tuple[Tensor, Effective | None, int]:
+        """Loss, effective weights, and the number of attempts that overflowed; gradients are finite and unscaled."""
+        overflows = 0
+        while True:
+            made: Effective | None = None
+            with contextlib.ExitStack() as stack:
+                if self._reparam is not None:
+                    made = stack.enter_context(effective(self._weights, self._extra, self._reparam, index))
+                loss = self.backward(index)
+            if not self._scaler.is_enabled():
+                return loss, made, overflows
+            self._scaler.unscale_(self._optimizer)
+            if all(bool(torch.isfinite(p.grad).all()) for p in self._parameters if p.grad is not None):
+                return loss, made, overflows
+            self._optimizer.zero_grad(set_to_none=True)
+            self._scaler.update()  # halves the scale
+            overflows += 1
+            if self._scaler.get_scale() < _SMALLEST_SCALE:
+                raise NotFinite(f"gradients overflow in fp16 at step {index} at any loss scale; use bf16 or clip")
 
     def backward(self, index: int) -> Tensor:
         """Accumulate the gradient of the mean loss over all micro-batches of all processes; return that loss."""
@@ -158,11 +176,6 @@ class Loop:
         for gradient in gradients:
             gradient.mul_(self._recipe.batch_size / max(total, 1))
         return summed / max(total, 1)
-
-    def _finite(self, loss: Tensor) -> bool:
-        if self._recipe.precision == "fp16":
-            return all(bool(torch.isfinite(p.grad).all()) for p in self._parameters if p.grad is not None)
-        return True
 
 
 def check_finite(loss: Tensor, index: int) -> None:

@@ -16,7 +16,10 @@ from torch.nn.utils import parametrize
 from toy import Toy, bits, session
 
 from smcbench import Recipe, Session, State, plugins
+from smcbench.cache import Cache
 from smcbench.criteria import magnitude
+from smcbench.errors import NotFinite
+from smcbench.journal import Journal
 from smcbench.sparsity.keep import keep
 from smcbench.sparsity.reparam import effective
 
@@ -185,7 +188,7 @@ def test_a_rigl_update_equals_plain_numpy() -> None:
     updates = [entry for entry in seen if entry[0] in (4, 8, 12, 15)]
     assert len(updates) == 4
     for index, before, gradients, after in updates:
-        fraction = 0.4 / 2 * (1 + np.cos(np.pi * (index - 4) / (15 - 4)))
+        fraction = 0.4 / 2 * (1 + np.cos(np.pi * index / 15))  # equation 1 of the paper, T_end = 15
         for name, (w, mask) in before.items():
             active = np.flatnonzero(mask)
             drop = int(fraction * len(active))
@@ -230,21 +233,82 @@ def test_half_precision_trains_fp32_weights(precision: str) -> None:
     assert all(bool((w[~s.mask[name]] == 0).all()) for name, w in s.weights.items())
 
 
-def test_an_overflow_skips_the_update_but_not_the_step() -> None:
+def _steep(factor: float) -> Session:
     net = nn.Linear(4, 2)
-    before = net.weight.detach().clone()
-    s = Session.of(
+    return Session.of(
         net,
-        loss=lambda m, b: (m(b).float() * 1e30).square().mean(),
+        loss=lambda m, b: (m(b).float() * factor).square().mean(),
         batches=[torch.ones(2, 4)],
-        recipe=Recipe(steps=2, batch_size=2, lr=0.1, precision="fp16"),
+        recipe=Recipe(steps=3, batch_size=2, lr=0.01, precision="fp16"),
     )
-    seen = []
-    for step in s.steps():
-        step.finite, finite = False, step.finite
-        seen.append((step.index, finite))
-    assert seen == [(0, False), (1, False)]
-    assert torch.equal(net.weight, before)
+
+
+def test_an_overflow_is_computed_again_at_a_smaller_scale_and_billed() -> None:
+    s = _steep(100.0)
+    seen = [(step.index, step.overflows, bool(torch.isfinite(step.gradients()["weight"]).all())) for step in s.steps()]
+    assert [index for index, _, _ in seen] == [0, 1, 2]
+    assert all(finite for _, _, finite in seen)
+    assert seen[0][1] > 0
+    assert s.account.gradient_evaluations == sum(overflows for _, overflows, _ in seen)
+    assert s.account.steps == 3
+
+
+def test_an_overflow_at_any_scale_is_an_error() -> None:
+    with pytest.raises(NotFinite, match="overflow in fp16 at step 0"):
+        _steep(1e25).train()
+
+
+def test_gradients_within_a_step_leave_the_step_alone() -> None:
+    plain, curious = session(), session()
+    plain.train()
+    for step in curious.steps():
+        if step.index in (0, 5):
+            before = {name: g.clone() for name, g in step.gradients().items()}
+            extra = curious.gradients(2)
+            assert all(torch.equal(before[name], g) for name, g in step.gradients().items())
+            if step.index == 0:
+                fresh = session().gradients(2)
+                assert all(torch.equal(extra[name], fresh[name]) for name in fresh)
+    assert bits(plain.model) == bits(curious.model)
+
+
+def test_an_empty_phase_elsewhere_ends_the_optimizer() -> None:
+    one, two = session(), session()
+    for s in (one, two):
+        s.train()
+    one.train(0, 0)
+    for s in (one, two):
+        s.train()
+    assert bits(one.model) == bits(two.model)
+
+
+def test_a_frozen_parameter_is_part_of_the_key(tmp_path: Path) -> None:
+    first = session(journal=Journal(tmp_path / "a", "a", Cache(tmp_path / "cache")))
+    first.train()
+    second = session(journal=Journal(tmp_path / "b", "b", Cache(tmp_path / "cache")))
+    second.model[0].weight.requires_grad_(False)
+    before = second.model[0].weight.clone()
+    second.train()
+    assert torch.equal(second.model[0].weight, before)
+    assert second.account.seconds_cached == 0
+
+
+def test_a_search_in_a_fork_is_part_of_the_conduct() -> None:
+    s = session()
+    fork = s.fork()
+    fork.train()
+    s.prune(magnitude(fork), 0.1)
+    s.train()
+    assert s.conduct.peak_density == 1.0
+    assert s.account.steps == 40
+
+
+def test_a_phase_with_its_own_batch_size_is_billed_by_it() -> None:
+    s = session()
+    s.train(0, 4)
+    once = s.account.train_flops
+    s.train(0, 4, recipe=s.recipe.replace(batch_size=32))
+    assert s.account.train_flops == 3 * once
 
 
 def test_moments_are_empty_outside_old_and_new() -> None:

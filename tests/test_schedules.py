@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from smcbench.errors import UsageError
 from smcbench.sparsity.distributions import count
-from smcbench.sparsity.schedules import Window, cosine, cubic, imp_densities, imp_level
+from smcbench.sparsity.schedules import Window, cosine, cubic, imp_densities
 
 
 def test_cubic_at_five_points() -> None:
@@ -39,7 +39,7 @@ def test_ten_rounds_of_imp_on_750_weights() -> None:
 
 @given(st.integers(0, 30), st.sampled_from([0.1, 0.2, 0.5]), st.sampled_from([0, 5e-10, -5e-10]))
 def test_a_level_takes_its_number_of_rounds(level: int, rate: float, error: float) -> None:
-    density = min(1.0, (1 - imp_level(level, rate)) * (1 + error))
+    density = min(1.0, (1 - rate) ** level * (1 + error))
     densities = imp_densities(density, rate)
     assert len(densities) == level
     assert densities[-1:] == [density] * (level > 0)
@@ -71,13 +71,6 @@ def test_imp_refuses_densities(density: float) -> None:
 def test_imp_refuses_rates(rate: float) -> None:
     with pytest.raises(UsageError):
         imp_densities(0.5, rate)
-    with pytest.raises(UsageError):
-        imp_level(1, rate)
-
-
-def test_imp_refuses_levels() -> None:
-    with pytest.raises(UsageError):
-        imp_level(-1)
 
 
 @dataclass

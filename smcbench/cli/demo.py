@@ -17,7 +17,7 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     """See it all within minutes. All sparsifiers on the demo battery, then leaderboard and comparison."""
     from rich.console import Console
 
-    from smcbench import cell, plugins
+    from smcbench import cell
     from smcbench.cli import planning
     from smcbench.cli.board import FILE
     from smcbench.cli.following import follow
@@ -38,7 +38,7 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     records = list(Store(out).find())
     board = leaderboard.build(from_records(records, *planning.pinned(battery)))
     leaderboard.write_board(out / FILE, board)
-    compared = compare(records, [*COMPARED, *plugins.installed("sparsifiers")][:2], battery.margin)
+    compared = compare(records, COMPARED, battery.margin)
     print(f"\nLEADERBOARD of the demo\n\n{render(board)}\n\nCOMPARISON\n\n{render(compared)}")
     print(result.summary())
     print(

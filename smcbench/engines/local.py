@@ -58,7 +58,7 @@ def work(request: Request) -> Outcome:
         return Outcome(request, "skipped", str(reason))
     except Busy as reason:
         return Outcome(request, "busy", str(reason))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         label = request.sparsifier if isinstance(error, SmcbenchError) else plugins.short(request.sparsifier)
         return Outcome(request, "failed", cell.classified(error, label)[1], seconds=time.monotonic() - begin)
 
@@ -92,7 +92,10 @@ def _drain(queue: deque[Request], pool: _Pool, workers: int) -> Generator[Outcom
     while queue or running:
         while queue and len(running) < workers:
             request = queue.popleft()
-            running[pool.submit(work, request)] = request
+            try:
+                running[pool.submit(work, request)] = request
+            except BrokenProcessPool:
+                return [request, *running.values()]
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         waiting = 0
         for future in finished:

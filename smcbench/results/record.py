@@ -249,6 +249,14 @@ class RunRecord:
         expected = record.spec.run_id(record.provenance.engine)
         if record.run != expected:
             raise InvalidInput(f"{where}: run is {record.run!r}, but its spec has the id {expected!r}; it was edited")
+        found, scope = record.sparsity, record.sparsity.denominators.scope
+        if (
+            (found.total, found.kept) != (scope.weights, scope.weights - scope.zeros)
+            or found.target != record.spec.sparsity
+            or found.kept > round((1 - found.target) * found.total)
+            or abs(found.measured * found.total - scope.zeros) > 0.5
+        ):
+            raise InvalidInput(f"{where}: sparsity does not add up to the {record.spec.sparsity!r} of its spec")
         if record.metric.name not in record.scores:
             raise InvalidInput(f"{where}: scores has no {record.metric.name!r}, which is the metric")
         return record

@@ -16,7 +16,7 @@ from smcbench.results.record import RunRecord, RunSpec, slug
 RECORD = "record.json"
 FAILURE = "failure.json"
 
-FailureClass = Literal["missed-sparsity", "nan", "error", "oom", "timeout", "busy"]
+FailureClass = Literal["missed-sparsity", "nan", "error", "oom"]
 
 
 @dataclass(frozen=True)

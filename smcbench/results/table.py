@@ -212,7 +212,7 @@ def _legend(rows: Sequence[Row]) -> list[str]:
         "more than the battery's margin",
         "break: the highest sparsity that matches dense, ~ if a lower one does not",
         "train: x one dense training of the same budget; infer: x one dense forward pass (FLOPs)",
-    ] if rows else ["no results yet"]  # fmt: skip
+    ]
 
 
 def _marked(row: Row | None) -> str:

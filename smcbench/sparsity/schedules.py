@@ -31,20 +31,6 @@ def cosine(progress: float, initial: float, final: float = 0.0) -> float:
     return final + (initial - final) / 2 * (1 + math.cos(math.pi * _clamped(progress)))
 
 
-def imp_level(level: int, rate: float = 0.2) -> float:
-    """The sparsity after ``level`` rounds that each remove ``rate`` of what remains: ``1 - (1 - rate)^level``.
-
-    Raises:
-        UsageError: the level is negative, or the rate not in (0, 1).
-
-    >>> [round(imp_level(level), 4) for level in (0, 1, 3, 10)]
-    [0.0, 0.2, 0.488, 0.8926]
-    """
-    if level < 0:
-        raise UsageError(f"an IMP level must be 0 or more, not {level!r}")
-    return 1 - (1 - _checked(rate)) ** level
-
-
 def imp_densities(density: float, rate: float = 0.2) -> list[float]:
     """The density after each round of iterative pruning down to ``density`` (Frankle & Carbin, 2019).
 
