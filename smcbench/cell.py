@@ -84,6 +84,14 @@ def run(
         return _run(task, named, spec, Store(folder), options or Options())
 
 
+def note_failure(
+    task: str, sparsifier: str, sparsity: float, seed: int, budget: float, out: Path, kind: FailureClass, message: str
+) -> None:
+    """Note in the store why a cell has no record, on behalf of a process that is gone."""
+    spec = spec_of(plugins.load_task(task), plugins.load_sparsifier(sparsifier), sparsity, seed, budget)
+    Store(out).fail(spec, ENGINE, kind, message)
+
+
 def spec_of(task: Task, named: plugins.Named, sparsity: float, seed: int, budget: float) -> r.RunSpec:
     """The identity of a cell."""
     reference = r.SparsifierRef(

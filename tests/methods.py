@@ -16,6 +16,7 @@ from torch.nn.utils import prune
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude, random_scores
 from smcbench.sparsity.distributions import count
+from smcbench.sparsity.keep import keep
 
 FILE = os.path.abspath(__file__)
 TOY = "smcbench.testing:ToyTask"
@@ -83,6 +84,14 @@ class NoJSON(_Bad):
 
     def spoil(self, session: Session, sparsity: float) -> None:
         pass
+
+
+@dataclass(frozen=True)
+class ByHand(Sparsifier):
+    def sparsify(self, session: Session, sparsity: float) -> None:
+        session.train()
+        for name, kept in keep(magnitude(session), 1 - sparsity).items():
+            session.weights[name].data.mul_(kept)
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,12 @@ class ForgetsOnRestart(Sparsifier):
 class Raises(_Bad):
     def spoil(self, session: Session, sparsity: float) -> None:
         raise ValueError("this one\nalways fails")
+
+
+@dataclass(frozen=True)
+class Leaves(_Bad):
+    def spoil(self, session: Session, sparsity: float) -> None:
+        raise SystemExit(7)
 
 
 @dataclass(frozen=True)

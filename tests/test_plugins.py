@@ -202,3 +202,12 @@ def test_two_packages_may_not_use_one_name(tmp_path: Path, monkeypatch: pytest.M
     assert "rival:RigL of rival" in str(caught.value)
     assert "smcbench_baselines.rigl:RigL of smcbench" in str(caught.value)
     assert plugins.installed("tasks"), "tasks are not concerned"
+
+
+def test_an_edited_task_file_is_another_task(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from smcbench.testing import ToyTask\nclass Mine(ToyTask):\n    pass\n")
+    first = plugins.load_task(f"{path}:Mine").digest()
+    assert plugins.load_task(f"{path}:Mine").digest() == first
+    path.write_text("from smcbench.testing import ToyTask\nclass Mine(ToyTask):\n    chance = 0\n")
+    assert plugins.load_task(f"{path}:Mine").digest() != first

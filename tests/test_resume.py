@@ -21,7 +21,7 @@ from methods import FILE, TOY
 import smcbench
 from smcbench import cell, files
 from smcbench.engines import local
-from smcbench.errors import Busy, InvalidInput, MissedSparsity, NotFinite, SmcbenchError, SparsifierError
+from smcbench.errors import Busy, InvalidInput, MissedSparsity, NotFinite, SmcbenchError, SparsifierError, UsageError
 from smcbench.journal import Journal
 from smcbench.phase import Phase
 from smcbench.results.record import RunRecord
@@ -266,6 +266,7 @@ def test_a_worker_that_dies_fails_its_own_cell_only(tmp_path: Path) -> None:
     failed = states[f"{FILE}:Exits"]
     assert failed.state == "failed"
     assert "its worker died" in failed.message
+    assert [failure.kind for failure in Store(tmp_path).failures()] == ["oom"]
     assert len(list(Store(tmp_path).find())) == len(good)
 
 
@@ -279,6 +280,7 @@ FAILURES = [
     ("OneTooMany", MissedSparsity, "missed-sparsity", "OneTooMany left 90 of 356 prunable weights"),
     ("OneTooFew", MissedSparsity, "missed-sparsity", "OneTooFew left 88 of 356 prunable weights"),
     ("Revives", SparsifierError, "error", "came back to life"),
+    ("Leaves", SystemExit, "error", "Leaves raised SystemExit: 7"),
     ("Wraps", SparsifierError, "error", "left a wrapped or rebuilt model"),
     ("WrapsByPrune", SparsifierError, "error", "left a wrapped or rebuilt model"),
 ]
@@ -299,6 +301,17 @@ def test_a_broken_sparsifier_fails_by_name(
     [outcome] = local.run([request(f"{FILE}:{name}", tmp_path)])
     assert outcome.state == "failed"
     assert outcome.message.endswith(failure.message)
+
+
+def test_a_sparsity_that_leaves_nothing_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="would leave none of the 356 prunable weights of toy"):
+        smcbench.run(TOY, "omp-before", 0.9999, out=tmp_path)
+    assert not list(tmp_path.glob("toy/*/journal.jsonl"))
+
+
+def test_zeros_by_hand_without_a_mask_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissedSparsity, match="and a mask that keeps 356"):
+        smcbench.run(TOY, f"{FILE}:ByHand", 0.75, out=tmp_path)
 
 
 def test_success_clears_an_earlier_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

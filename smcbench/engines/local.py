@@ -80,10 +80,21 @@ def run(requests: Sequence[Request], workers: int = 1) -> Iterator[Outcome]:
         with _Pool(1 if alone else workers) as pool:
             lost = yield from _drain(suspects if alone else queue, pool, 1 if alone else workers)
         if alone and lost:
-            message = "its worker died, perhaps for want of memory; use fewer --workers, then say the command again"
-            yield Outcome(lost[0], "failed", f"{lost[0].task} with {lost[0].sparsifier}: {message}")
+            yield _died(lost[0])
         else:
             suspects.extend(lost)
+
+
+def _died(request: Request) -> Outcome:
+    """The outcome of a cell that took its worker with it, on its own too."""
+    from smcbench import cell
+
+    why = "its worker died, perhaps for want of memory; use fewer --workers, then say the command again"
+    message = f"{request.task} with {request.sparsifier}: {why}"
+    cell.note_failure(
+        request.task, request.sparsifier, request.sparsity, request.seed, request.budget, request.out, "oom", message
+    )
+    return Outcome(request, "failed", message)
 
 
 def _drain(queue: deque[Request], pool: _Pool, workers: int) -> Generator[Outcome, None, list[Request]]:
