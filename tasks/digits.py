@@ -86,7 +86,12 @@ def _splits() -> dict[str, list[Digit]]:
 
 @dataclass(frozen=True)
 class Digits(Task):
-    """Which digit is it? Accuracy on 600 images that training never sees."""
+    """Which digit is it? Accuracy on 600 images that training never sees.
+
+    A dense training takes 7 s on one core. It qualifies (``smcbench info digits --qualify``, three seeds): dense is
+    89.4 points above chance, its standard deviation 0.42 (0.005 of that), and at sparsity .945 one-shot magnitude
+    pruning after training beats random pruning before it by 15.4 points, 37 such deviations.
+    """
 
     family: ClassVar[str] = "vision"
     version: ClassVar[int] = 1

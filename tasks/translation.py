@@ -51,6 +51,10 @@ class CLDRTranslation(Task):
     """Dates, times, amounts and enumerations, from and into English; the score is the mean BLEU of all directions.
 
     Phrases are split by key: no phrase of the test split is in the training split, in any language.
+
+    A dense training takes 27 s on one core. It qualifies (``smcbench info cldr-2to2 --qualify``, three seeds): dense is
+    98.9 points above chance, its standard deviation 0.14 (0.001 of that), and at sparsity .945 one-shot magnitude
+    pruning after training beats random pruning before it by 41.1 points, 284 such deviations.
     """
 
     family: ClassVar[str] = "translation"

@@ -1,4 +1,4 @@
-"""The README says what is so: its code runs, its method is the one ``smcbench init`` writes, its figures are the board's."""
+"""The README says what is so: its code runs, its method is that of ``smcbench init``, its figures are the board's."""
 
 from __future__ import annotations
 
