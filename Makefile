@@ -32,7 +32,7 @@ lint: $(INSTALLED)
 		-p smcbench -p smcbench_tasks -p smcbench_baselines
 
 bench: $(INSTALLED)
-	$(VENV)/bin/pytest tests/benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py'
+	$(VENV)/bin/pytest tests/benchmarks --benchmark-enable --benchmark-only -s -o python_files='bench_*.py'
 
 clean:
 	rm -rf build dist demo .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
