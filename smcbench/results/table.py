@@ -155,8 +155,9 @@ def _task_block(
 def _break_block(points: Sequence[BreakPoint], sparsifiers: Sequence[str]) -> Block:
     tables = list(dict.fromkeys(map(_at, points)))
     by = {(p.sparsifier, _at(p)): p for p in points}
-    budgets = len({t[2] for t in tables}) > 1 or len({t[0] for t in tables}) < len(tables)
-    header = tuple(f"{t[0]} x{t[2]:g} {t[1][:6]}" if budgets else t[0] for t in tables)
+    budgets = len({t[2] for t in tables}) > 1
+    versions = len({t[:2] for t in tables}) > len({t[0] for t in tables})
+    header = tuple(t[0] + (f" x{t[2]:g}" if budgets else "") + (f" {t[1][:6]}" if versions else "") for t in tables)
     names = [s for s in sparsifiers if any(p.sparsifier == s for p in points)]
     rows = tuple((s, *(_broken(by.get((s, t))) for t in tables)) for s in names)
     return Block("Break-point sparsity: the highest one measured that matches dense", ("sparsifier", *header), rows)
