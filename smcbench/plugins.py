@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import typing
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -137,9 +138,24 @@ def load_sparsifier(text: str) -> Named:
     for key in arguments:
         if key not in parameters:
             raise UsageError(f"{name} has no parameter {key!r}{_nearest(key, parameters)}")
+        _fits(found, name, key, arguments[key], parameters[key])
     sparsifier = _construct(found, name, {**chosen, **arguments})
     source = hashlib.sha256(Path(inspect.getfile(found)).read_bytes()).hexdigest()
     return Named(sparsifier, name, _label(name, sparsifier, parameters), source, ":" not in name)
+
+
+def _fits(kind: type[Sparsifier], name: str, key: str, value: Any, default: Any) -> None:
+    """A number where the default is one, a choice where the field is a Literal; a method need not check these."""
+    try:
+        hint = typing.get_type_hints(kind).get(key)
+    except NameError:  # annotated with what is imported for type checkers only
+        hint = None
+    choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
+    if choices is not None and value not in choices:
+        raise UsageError(f"{name}: {key} is {value!r}, it must be one of {', '.join(map(repr, choices))}")
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    if number and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise UsageError(f"{name}: {key} is {value!r}, it must be a number, such as the default {default!r}")
 
 
 def _construct(kind: type[Sparsifier], name: str, arguments: dict[str, Any]) -> Sparsifier:

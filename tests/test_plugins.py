@@ -211,3 +211,16 @@ def test_an_edited_task_file_is_another_task(tmp_path: Path) -> None:
     assert plugins.load_task(f"{path}:Mine").digest() == first
     path.write_text("from smcbench.testing import ToyTask\nclass Mine(ToyTask):\n    chance = 0\n")
     assert plugins.load_task(f"{path}:Mine").digest() != first
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gmp(interval='x')", "gmp: interval is 'x', it must be a number, such as the default 0.01"),
+        ("gmp(interval=True)", "it must be a number"),
+        ("rigl(distribution='ekr')", "rigl: distribution is 'ekr', it must be one of 'uniform', 'erk'"),
+    ],
+)
+def test_a_parameter_of_the_wrong_kind_is_refused_at_once(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_sparsifier(text)
