@@ -187,7 +187,8 @@ class Session:
         """Train from step ``start`` of the recipe's schedule to ``stop`` (default: its end).
 
         A pure function of the state it starts from, hence memoised: the same phase is never computed twice, by
-        whichever method or process, but always billed.
+        whichever method or process, but always billed. The state is weights, buffers, mask, optimizer and what
+        requires gradients; a module's other attributes (a dropout rate) are the task's and not to be changed.
         """
         for _ in self._phase("train", start, stop, trainable, recipe, loss, None):
             pass
@@ -211,7 +212,7 @@ class Session:
             start, stop: bounds on the recipe's schedule.
             trainable: names of the parameters to train; the others stand still. Default: all that require gradients.
             recipe: one derived from the session's.
-            loss: instead of the task's, such as a distillation loss.
+            loss: instead of the task's, such as a distillation loss; what it computes besides is not billed.
             reparam: train dense weights but run the network on a function of them.
         """
         return self._phase("steps", start, stop, trainable, recipe, loss, reparam)
