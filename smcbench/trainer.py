@@ -66,7 +66,7 @@ def build_optimizer(groups: Sequence[dict[str, Any]], recipe: Recipe) -> torch.o
     return kind(groups, betas=recipe.betas, eps=recipe.eps, **common)
 
 
-def apply_mask(tensors: Iterator[Tensor] | Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+def apply_mask(tensors: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
     """Zero each tensor outside its mask, in place.
 
     The bool mask multiplies directly: a multiplier in the weights' type would be faster but cost as much memory as
