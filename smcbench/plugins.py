@@ -92,20 +92,21 @@ def installed(kind: Kind) -> dict[str, Plugin]:
 
 
 def load_task(name: str) -> Task:
-    """The task of this name.
+    """The task of this name, or of ``NAME@VARIANT``.
 
     Raises:
-        UsageError: no such task; the message holds the nearest names.
+        UsageError: no such task or variant; the message holds the nearest names.
         InvalidInput: it does not import, or is no task.
     """
     from smcbench.task import Task
 
-    found = _find("tasks", name)
+    plain, _, variant = name.partition("@")
+    found = _find("tasks", plain)
     if isinstance(found, type) and issubclass(found, Task):
         found = found()
     if not isinstance(found, Task):
-        raise InvalidInput(f"{name} is a {type(found).__name__}, not a task (an instance of smcbench.Task)")
-    return found
+        raise InvalidInput(f"{plain} is a {type(found).__name__}, not a task (an instance of smcbench.Task)")
+    return found.variant(variant) if variant else found
 
 
 def load_sparsifier(text: str) -> Named:

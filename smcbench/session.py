@@ -78,7 +78,7 @@ class Session:
         self.memory: dict[str, Tensor | Mask | float | int | str] = {}
         self.generator = generator(seed, "sparsifier", branch)
         self.account, self.conduct = Account(), Conduct()
-        self._mask = Mask.dense(self.weights)
+        self._mask = Mask.of_nonzeros(self.weights) if task.starts_sparse else Mask.dense(self.weights)
         self._extra: dict[str, dict[str, nn.Parameter]] = {}
         self._extra_lr: dict[str, float | None] = {}
         self._optimizer: torch.optim.Optimizer | None = None

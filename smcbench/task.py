@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from smcbench import files
+from smcbench.errors import UsageError
 from smcbench.recipe import Recipe
+from smcbench.sources import Requirement
 
 SOURCE = "__smcbench_source__"
 """In a module loaded from a file: the digest of that file."""
 
 Batch = dict[str, Tensor]
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Scope = Literal["all", "encoder", "fld"]
 
 
@@ -30,6 +33,37 @@ class Metric:
     unit: str = "%"
     higher_is_better: bool = True
     chance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Qualification:
+    """Whether a task can tell methods apart, as measured.
+
+    Attributes:
+        dense: mean test score of the dense network.
+        spread: standard deviation of that over seeds.
+        separation: by how much one-shot magnitude pruning after training beats random pruning before it at .945.
+        seeds: how many.
+    """
+
+    STEADY: ClassVar[float] = 0.2
+    """Largest spread that qualifies, as a fraction of the distance of the dense score from chance."""
+    APART: ClassVar[float] = 5.0
+    """Smallest separation that qualifies, in spreads."""
+
+    dense: float
+    spread: float
+    separation: float
+    seeds: int
+
+    def qualifies(self, metric: Metric) -> bool:
+        """Whether seeds agree and methods part.
+
+        >>> Qualification(99.4, 0.4, 15.4, 3).qualifies(Metric("accuracy", chance=10.0))
+        True
+        """
+        distance = abs(self.dense - metric.chance)
+        return self.spread < self.STEADY * distance and self.separation > self.APART * self.spread
 
 
 class Outputs(NamedTuple):
@@ -56,14 +90,70 @@ class Task(ABC):
     name: str
     family: ClassVar[str]
     version: ClassVar[int]
-    metric: ClassVar[Metric]
-    pretrained: ClassVar[bool] = False
     recipe: Recipe
     scope: Scope
+
+    @property
+    @abstractmethod
+    def metric(self) -> Metric:
+        """The score that ranks."""
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the dense model starts from weights trained elsewhere."""
+        return False
+
+    @property
+    def starts_sparse(self) -> bool:
+        """Whether those weights are sparse: the mask of a session then begins as their non-zeros."""
+        return False
+
+    @property
+    def variants(self) -> Mapping[str, Mapping[str, Any]]:
+        """Variants that ``NAME@VARIANT`` names, each as the fields it changes: another scope, a random start."""
+        return {}
+
+    def variant(self, which: str) -> Task:
+        """One of the variants, named ``NAME@VARIANT``.
+
+        Raises:
+            UsageError: there is none of this name.
+        """
+        if which not in self.variants:
+            raise UsageError(f"task {self.name} has no variant {which!r}; it has {', '.join(self.variants) or 'none'}")
+        changes = {"name": f"{self.name}@{which}", **self.variants[which]}
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def requirements(self) -> Sequence[Requirement]:
+        """The data sets and pretrained models it needs that do not come with the package."""
+        return ()
+
+    def prepare(self) -> dict[str, int]:
+        """Get ready to run, offline from then on: fetch, read and cache everything; gives the size of each split.
+
+        Raises:
+            InvalidInput: something is missing or not what it should be.
+        """
+        for requirement in self.requirements():
+            requirement.fetch()
+        return {split: len(self.data(split)) for split in SPLITS}
+
+    @property
+    def qualification(self) -> Qualification | None:
+        """The figures of ``smcbench info NAME --qualify``, if they were measured for this version."""
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What else a reader should know, by name: where the recipe is from, how splits are made, majority scores."""
+        return {}
 
     @abstractmethod
     def build_model(self) -> nn.Module:
         """The dense model in fp32 on the CPU; random parts from torch's global generator, which the caller seeds."""
+
+    def architecture(self) -> nn.Module:
+        """The dense model with any weights at all: for counting, on the meta device, where nothing is loaded."""
+        return self.build_model()
 
     @abstractmethod
     def data(self, split: Split) -> Sequence[Any]:

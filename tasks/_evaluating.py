@@ -1,4 +1,4 @@
-"""What all tasks need around an evaluation: a module in evaluation mode, left as it was found."""
+"""What all tasks need around an evaluation: a module in evaluation mode, left as it was found, and even batches."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _T = TypeVar("_T")
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Evaluation mode without gradients; gives the model's device, and restores the mode of every submodule."""
+    """Evaluation mode without gradients, in bf16 on a GPU; gives the model's device, and restores every mode."""
     modes = [(module, module.training) for module in model.modules()]
+    device = next(model.parameters()).device
     model.eval()
     try:
-        with torch.no_grad():
-            yield next(model.parameters()).device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            yield device
     finally:
         for module, mode in modes:
             module.training = mode
@@ -33,3 +34,19 @@ def chunks(items: Sequence[_T], size: int) -> Iterator[list[_T]]:
     """
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
+
+
+def buckets(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, the longest first; padded to its longest, a batch has at most ``most`` tokens.
+
+    >>> list(buckets([2, 9, 3, 2], 9))
+    [[1], [2, 0, 3]]
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > most:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -39,7 +39,7 @@ LAYERS = """
     recipe  seeds
     sparsity
     --- no torch below this line
-    results
+    results  sources
     files
     errors
 """

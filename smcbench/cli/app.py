@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from smcbench import __version__
-from smcbench.cli import board, check, compare, demo, evaluate, info, init, listing, run, status
+from smcbench.cli import board, check, compare, data, demo, evaluate, info, init, listing, run, status
 from smcbench.errors import SmcbenchError, describe
 
 DEBUG = "SMCBENCH_DEBUG"
@@ -37,6 +37,7 @@ for name, verb in (
     ("demo", demo.demo),
 ):
     app.command(name)(verb)
+app.add_typer(data.app, name="data")
 app.add_typer(init.app, name="init")
 app.add_typer(board.app, name="board")
 

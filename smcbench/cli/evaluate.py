@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smcbench.cli.options import Json, task_names
+from smcbench.cli.options import DataFolder, Json, ModelFolder, task_names
 from smcbench.cli.output import columns, print_json
 
 
@@ -19,6 +19,8 @@ def evaluate(
         bool, typer.Option("--trust", help="Open pickles too (.pt, .bin): these can run code of whoever made them.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    data: DataFolder = None,
+    models: ModelFolder = None,
     json: Json = False,
 ) -> None:
     """Score any sparse checkpoint. Its zeros are counted over four denominators."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smcbench import plugins
-from smcbench.cli.options import RUNS, Json, Out, Workers, all_names
+from smcbench.cli.options import RUNS, DataFolder, Json, ModelFolder, Out, Workers, all_names
 from smcbench.cli.output import facts, paragraph, print_json
-from smcbench.errors import InvalidInput, UsageError
+from smcbench.errors import InvalidInput, SmcbenchError, UsageError
 from smcbench.results.battery import DENSE, Battery, nearest, plain_name, show_sparsity
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def info(
     seeds: Annotated[int, typer.Option("--seeds", min=2, help="Seeds to qualify with.")] = 3,
     workers: Workers = 2,
     out: Out = RUNS,
+    data: DataFolder = None,
+    models: ModelFolder = None,
     json: Json = False,
 ) -> None:
     """Show all about one task, sparsifier or battery. With --qualify: can a task tell methods apart?"""
@@ -50,7 +53,7 @@ def find(name: str) -> Task | plugins.Named | Battery:
     """
     if ".toml" in name or name in Battery.names():
         return Battery.load(name)
-    if name in plugins.installed("tasks"):
+    if plain_name(name) in plugins.installed("tasks"):
         return plugins.load_task(name)
     if ":" in name:
         try:
@@ -71,24 +74,55 @@ def _about(found: Task | plugins.Named | Battery) -> dict[str, Any]:
 
 
 def _task(task: Task) -> dict[str, Any]:
-    from smcbench.session import build_model
+    """All about a task; what cannot be told without data or weights that are not here says what is missing."""
+    from smcbench.task import SPLITS
 
-    model = build_model(task, 0)
-    parameters = dict(model.named_parameters())
+    def told(of: Callable[[], Any]) -> Any:
+        try:
+            return of()
+        except SmcbenchError as error:
+            return f"unknown: {error}"
+
+    requirements = {f"{r.kind} {r.name}": f"{r.state()}; {r.licence}; {r.url}" for r in task.requirements()}
+    absent = [r for r in task.requirements() if r.state() == "missing"]
+    facts = {} if absent else told(task.facts)
     return {
         "task": task.name,
         "about": paragraph(type(task).__doc__),
         "family": task.family,
         "version": task.version,
-        "digest": task.digest(),
+        "digest": told(task.digest),
         "metric": task.metric.name + (f" in {task.metric.unit}" if task.metric.unit else ""),
         "higher is better": task.metric.higher_is_better,
         "chance": task.metric.chance,
         "scope": task.scope,
+        "variants": [f"{task.name}@{variant}" for variant in task.variants],
+        **_counts(task),
+        "examples": told(lambda: {split: len(task.data(split)) for split in SPLITS}),
+        "needs": requirements or "nothing that does not come with it",
+        "recipe": task.recipe.as_dict(),
+        **(facts if isinstance(facts, dict) else {}),
+        "qualified": _qualification(task),
+    }
+
+
+def _qualification(task: Task) -> dict[str, str] | str:
+    from smcbench.cli.qualify import explained
+
+    found = task.qualification
+    return explained(found, task.metric) if found else f"not measured; smcbench info {task.name} --qualify"
+
+
+def _counts(task: Task) -> dict[str, int]:
+    """Parameters, of the model built without memory or weights."""
+    import torch
+
+    with torch.device("meta"):
+        model = task.architecture()
+    parameters = dict(model.named_parameters())
+    return {
         "parameters": sum(p.numel() for p in parameters.values()),
         "prunable": sum(parameters[name].numel() for name in task.prunable(model)),
-        "examples": {split: len(task.data(split)) for split in ("train", "validation", "test")},
-        "recipe": task.recipe.as_dict(),
     }
 
 

@@ -44,7 +44,18 @@ def list_(
 def _tasks() -> list[dict[str, Any]]:
     def described(plugin: plugins.Plugin) -> dict[str, Any]:
         task = plugins.load_task(plugin.name)
-        return {"family": task.family, "metric": task.metric.name, "about": paragraph(type(task).__doc__)}
+        needs = {"missing": "missing", "hub": "from the hub", "local": "here"}
+        states = {needs[requirement.state()] for requirement in task.requirements()}
+        found = task.qualification
+        return {
+            "family": task.family,
+            "metric": task.metric.name,
+            "chance": round(task.metric.chance, 1),
+            "scope": task.scope,
+            "needs": ", ".join(sorted(states)) or "nothing",
+            "qualified": "yes" if found and found.qualifies(task.metric) else "no" if found else "unqualified",
+            "about": paragraph(type(task).__doc__).partition(". ")[0].partition("; ")[0],
+        }
 
     return _plugins("tasks", described)
 
@@ -81,7 +92,7 @@ def _batteries() -> list[dict[str, Any]]:
         found.append(
             {
                 "name": name,
-                "tasks": [entry.task for entry in battery.tasks],
+                "tasks": list(dict.fromkeys(entry.task for entry in battery.tasks)),
                 "sparsities": sparsities,
                 "seeds": list(battery.seeds),
                 "about": battery.description,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from smcbench import plugins
+from smcbench.errors import UsageError
 from smcbench.results.battery import Battery
+from smcbench.sources import DATA, MODELS
 
 
 def task_names(incomplete: str) -> list[str]:
@@ -40,6 +44,27 @@ def _starting(incomplete: str, names: object) -> list[str]:
     return [str(name) for name in names if str(name).startswith(incomplete)]  # type: ignore[attr-defined]
 
 
+def _sets(variable: str) -> Callable[[Path | None], Path | None]:
+    """An option that stands for an environment variable, so that worker processes see it too."""
+
+    def callback(folder: Path | None) -> Path | None:
+        if folder is not None:
+            if not folder.is_dir():
+                raise UsageError(f"{folder}: no such folder; name the one that {variable} would name")
+            os.environ[variable] = str(folder.resolve())
+        return folder
+
+    return callback
+
+
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", callback=_sets(DATA), help=f"The folder of data sets, instead of ${DATA}."),
+]
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option("--models", callback=_sets(MODELS), help=f"The folder of pretrained models, instead of ${MODELS}."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path, typer.Option("--out", help="The store: a folder with one folder a run.")]
 BatteryName = Annotated[

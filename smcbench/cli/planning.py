@@ -50,10 +50,13 @@ def chosen(
         if remark := battery.resolve(value)[1]:
             note(remark)
     if tasks:
-        known = {entry.task: entry for entry in battery.tasks}
         every = tuple(sorted({s for entry in battery.tasks for s in entry.sparsities}))
-        entries = tuple(known.get(name) or Entry(name, every) for name in dict.fromkeys(tasks))
-        battery = dataclasses.replace(battery, tasks=entries)
+        entries = [
+            entry
+            for name in dict.fromkeys(tasks)
+            for entry in [e for e in battery.tasks if e.task == name] or [Entry(name, every)]
+        ]
+        battery = dataclasses.replace(battery, tasks=tuple(entries))
     return battery.narrowed(sparsities=sparsities or None, seeds=seeds or None)
 
 
@@ -67,7 +70,7 @@ def pinned(battery: Battery) -> tuple[Battery, dict[str, str]]:
 def budgeted(battery: Battery, budgets: Sequence[float]) -> list[Battery]:
     """The battery at each budget instead of its own; as it is if there are none."""
     return [
-        dataclasses.replace(battery, tasks=tuple(dataclasses.replace(e, budget=b) for e in battery.tasks))
+        dataclasses.replace(battery, tasks=tuple(dict.fromkeys(dataclasses.replace(e, budget=b) for e in battery.tasks)))
         for b in dict.fromkeys(budgets)
     ] or [battery]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,18 +19,16 @@ from smcbench.results.store import Store
 from smcbench.trainer import ENGINE
 
 if TYPE_CHECKING:
-    from smcbench.task import Task
+    from smcbench.task import Metric, Qualification, Task
 
 LEVEL = 13
 RANDOM, BEST = "random-before", "omp-after"
-STEADY = 0.2
-"""Largest spread of the dense score over seeds, as a fraction of its distance from chance."""
-APART = 5.0
-"""Smallest separation, in such spreads, of the best method from random at the highest sparsity."""
 
 
 def qualify(name: str, task: Task, seeds: int, workers: int, out: Path, json: bool) -> None:
     """Run dense, a bad and a good method, and print the three figures; leaves with 1 if they do not suffice."""
+    from smcbench.task import Qualification
+
     battery = Battery("qualify", (Entry(name, (level(LEVEL),)),), tuple(range(seeds)), (LEVEL,))
     planned = planning.plan([battery], [RANDOM, BEST], out, cell.Options())
     planning.writable(out)
@@ -46,24 +45,24 @@ def qualify(name: str, task: Task, seeds: int, workers: int, out: Path, json: bo
         assert record is not None
         scores[each.request.sparsifier].append(record.score)
     mean = {who: statistics.fmean(values) for who, values in scores.items()}
-    distance = abs(mean[DENSE] - task.metric.chance)
-    spread = statistics.stdev(scores[DENSE])
     separation = (mean[BEST] - mean[RANDOM]) * (1 if task.metric.higher_is_better else -1)
-    apart = separation / spread if spread else float("inf") if separation > 0 else 0.0
-    qualifies = spread < STEADY * distance and apart > APART
+    found = Qualification(mean[DENSE], statistics.stdev(scores[DENSE]), separation, seeds)
+    qualifies = found.qualifies(task.metric)
     if json:
-        print_json({"task": task.name, "distance": distance, "spread": spread, "separation": separation,
-                    "scores": scores, "qualifies": qualifies})  # fmt: skip
+        print_json({"task": task.name, **dataclasses.asdict(found), "scores": scores, "qualifies": qualifies})
     else:
-        chance, steady = task.metric.chance, spread / distance if distance else float("inf")
-        print(
-            facts(
-                {
-                    "dense, distance from chance": f"{distance:.2f} ({mean[DENSE]:.2f} from {chance:g})",
-                    "dense, spread over seeds": f"{spread:.2f} ({steady:.3f} of that; under {STEADY:g} wanted)",
-                    f"{BEST} - {RANDOM}": f"{separation:.2f} ({apart:.1f} spreads; over {APART:g} wanted)",
-                    "qualifies": "yes" if qualifies else "no",
-                }.items()
-            )
-        )
+        print(facts(explained(found, task.metric).items()))
     raise typer.Exit(0 if qualifies else 1)
+
+
+def explained(found: Qualification, metric: Metric) -> dict[str, str]:
+    """The figures beside what is asked of them."""
+    distance = abs(found.dense - metric.chance)
+    steady = found.spread / distance if distance else float("inf")
+    apart = found.separation / found.spread if found.spread else float("inf") if found.separation > 0 else 0.0
+    return {
+        "dense, distance from chance": f"{distance:.2f} ({found.dense:.2f} from {metric.chance:g})",
+        "dense, spread over seeds": f"{found.spread:.2f} ({steady:.3f} of that; under {found.STEADY:g} wanted)",
+        f"{BEST} - {RANDOM}": f"{found.separation:.2f} ({apart:.1f} spreads; over {found.APART:g} wanted)",
+        "qualifies": "yes" if found.qualifies(metric) else "no",
+    }

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from smcbench.cli.options import RUNS, BatteryName, Json, Out, TaskNames, Workers, sparsifier_names
+from smcbench.cli.options import (
+    RUNS,
+    BatteryName,
+    DataFolder,
+    Json,
+    ModelFolder,
+    Out,
+    TaskNames,
+    Workers,
+    sparsifier_names,
+)
 from smcbench.cli.output import print_json
 from smcbench.errors import UsageError
 from smcbench.results.battery import DENSE, STANDARD, Battery
@@ -34,6 +44,8 @@ def run(
     workers: Workers = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     compile: Annotated[str | None, typer.Option(help="A backend of torch.compile.")] = None,
+    data: DataFolder = None,
+    models: ModelFolder = None,
     json: Json = False,
 ) -> None:
     """Run a battery. Said again it goes on where it stopped; amended, it runs the difference."""

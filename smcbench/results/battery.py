@@ -142,8 +142,11 @@ class Battery:
         seeds: Sequence[int] | None = None,
     ) -> Battery:
         """The same battery with some tasks only, with other sparsities or seeds: what a user asked to run of it."""
-        known = {e.task: e for e in self.tasks}
-        entries = [_pick(known, name, f"battery {self.name}: task") for name in (known if tasks is None else tasks)]
+        known: dict[str, list[Entry]] = {}
+        for e in self.tasks:
+            known.setdefault(e.task, []).append(e)
+        names = known if tasks is None else tasks
+        entries = [e for name in names for e in _pick(known, name, f"battery {self.name}: task")]
         if sparsities is not None:
             wanted = tuple(dict.fromkeys(self.resolve(value)[0] for value in sparsities))
             entries = [dataclasses.replace(e, sparsities=wanted) for e in entries]
@@ -193,6 +196,8 @@ class _EntryFile:
     levels: tuple[int, ...] | None = None
     sparsities: tuple[float, ...] | None = None
     budget: float = 1.0
+    budgets: tuple[float, ...] | None = None
+    """Short for as many entries that differ in their budget."""
     sparsifiers: tuple[str, ...] | None = None
 
 
@@ -244,17 +249,23 @@ def _build(name: str, value: object, where: str) -> Battery:
             )
         except UsageError as error:
             raise InvalidInput(f"{here}: {error}") from None
+        budgets = (e.budget,) if e.budgets is None else e.budgets
         for ok, what in (
             (bool(sparsities), "needs at least one sparsity"),
             (len(set(sparsities)) == len(sparsities), "has a sparsity twice"),
             (0.0 not in sparsities, "has sparsity 0, which dense covers by itself"),
             (1.0 not in sparsities, "has a level so high that nothing is left"),
-            (e.budget > 0, f"has the budget {e.budget!r}, which must be positive"),
-            (e.task not in [known.task for known in entries], f"has the task {e.task!r} twice"),
+            (all(b > 0 for b in budgets), f"has the budgets {list(budgets)}, which must be positive"),
+            (e.budgets is None or e.budget == 1, "give either budget or budgets"),
+            (
+                not {(e.task, b) for b in budgets} & {(known.task, known.budget) for known in entries}
+                and len(set(budgets)) == len(budgets),
+                f"has the task {e.task!r} twice",
+            ),
         ):
             if not ok:
                 raise InvalidInput(f"{here}: {what}")
-        entries.append(Entry(e.task, sparsities, e.budget, e.sparsifiers))
+        entries += (Entry(e.task, sparsities, budget, e.sparsifiers) for budget in budgets)
     for ok, what in (
         (bool(entries), "tasks is empty"),
         (bool(spelt.seeds), "seeds is empty"),

@@ -1,0 +1,77 @@
+"""Metrics of labelled tasks, in per cent, by scikit-learn and scipy; a constant predictor has no correlation: 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+Scores = Sequence[float]
+
+
+def accuracy(labels: Scores, predictions: Scores) -> float:
+    """Share of right answers.
+
+    >>> accuracy([0, 1, 1, 0], [0, 1, 0, 0])
+    75.0
+    """
+    return 100 * sum(a == b for a, b in zip(labels, predictions, strict=True)) / len(labels)
+
+
+def f1(labels: Scores, predictions: Scores) -> float:
+    """Harmonic mean of precision and recall of class 1.
+
+    >>> f1([0, 1, 1, 0], [0, 1, 0, 0])
+    66.66666666666667
+    """
+    from sklearn.metrics import f1_score
+
+    return 100 * float(f1_score(labels, predictions, zero_division=0.0))
+
+
+def matthews(labels: Scores, predictions: Scores) -> float:
+    """Matthews correlation of two classes.
+
+    >>> matthews([0, 0, 1, 1], [0, 0, 1, 1]), matthews([0, 1], [1, 1])
+    (100.0, 0.0)
+    """
+    from sklearn.metrics import matthews_corrcoef
+
+    return 100 * float(matthews_corrcoef(labels, predictions))
+
+
+def pearson(labels: Scores, predictions: Scores) -> float:
+    """Pearson's correlation.
+
+    >>> round(pearson([1, 2, 3], [2, 4, 6]), 6), pearson([1, 2, 3], [5, 5, 5])
+    (100.0, 0.0)
+    """
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, labels, predictions)
+
+
+def spearman(labels: Scores, predictions: Scores) -> float:
+    """Spearman's rank correlation.
+
+    >>> round(spearman([1, 2, 3], [2, 4, 60]), 6)
+    100.0
+    """
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, labels, predictions)
+
+
+def _correlation(of: Callable[..., object], labels: Scores, predictions: Scores) -> float:
+    if len(set(predictions)) < 2 or len(set(labels)) < 2:
+        return 0.0
+    value = float(of(labels, predictions)[0])  # type: ignore[index]
+    return 0.0 if math.isnan(value) else 100 * value
+
+
+METRICS: dict[str, Callable[[Scores, Scores], float]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+}

@@ -1,0 +1,492 @@
+"""Text tasks: a transformer encoder over packed token sequences, from raw rows to batches.
+
+An example is one or more sequences (one a choice) with a span each: the second of two texts, or the words to be
+guessed. Texts are tokenised once and memory-mapped from then on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from smcbench import files
+from smcbench.errors import InvalidInput
+from smcbench.sources import DATA, MODELS, Checkpoint, Dataset, Requirement, prepared, root_of
+from smcbench.task import SPLITS, Batch, Outputs, Scope, Split
+
+from ._evaluating import buckets, chunks
+from ._labelled import Labelled
+
+_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 17}
+"""Padded tokens of a batch for evaluation."""
+_CHUNK = 4096
+"""Examples tokenised at a time."""
+_VALIDATION = 1000
+"""Most validation examples: methods look at them often."""
+
+
+class Example(NamedTuple):
+    """Text before it is tokenised.
+
+    Attributes:
+        texts: a sequence a choice, each of one text or two; or, to be guessed, of three: before, span, after.
+        label: the right class or choice, or a number.
+    """
+
+    id: str
+    texts: tuple[tuple[str, ...], ...]
+    label: int | float
+
+
+class Encoded(NamedTuple):
+    """An example as token sequences; of each the bounds of its span, equal where there is none."""
+
+    id: str
+    sequences: tuple[Any, ...]
+    spans: tuple[tuple[int, int], ...]
+    label: int | float
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A source of examples, in three splits.
+
+    Attributes:
+        name: as ids begin.
+        read: makes the splits.
+        note: what they are and how they are made, for people.
+        dataset: what has to be had for it; none: it is generated.
+        version: of the reader or generator, bumped when the examples change.
+    """
+
+    name: str
+    read: Callable[[], Mapping[Split, Sequence[Example]]]
+    note: str
+    dataset: Dataset | None = None
+    version: int = 1
+
+    def fingerprint(self) -> str:
+        """What decides the examples."""
+        return files.digest([self.name, self.version, self.dataset.fingerprint() if self.dataset else "generated"])
+
+
+# -- encoders
+
+CHECKPOINTS = {
+    checkpoint.name: checkpoint
+    for checkpoint in (
+        Checkpoint("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59", "MIT"),
+        Checkpoint("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", "Apache-2.0"),
+        Checkpoint(
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+            "Apache-2.0",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+        Checkpoint(
+            "neuralmagic/oBERT-12-upstream-pruned-unstructured-90-v2",
+            "main",
+            "not stated on its card",
+            sparse=True,
+            weights=("model.safetensors", "pytorch_model.bin"),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A BERT or RoBERTa: its sizes, and the checkpoint that gives it a tokenizer and, if pretrained, its weights."""
+
+    kind: Literal["bert", "roberta"]
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    positions: int = 512
+    dropout: float = 0.1
+    checkpoint: str | None = None
+    """None: a vocabulary of its own, and random weights."""
+    pretrained: bool = True
+    """Whether the checkpoint's weights are taken too."""
+
+    def build(self, head: Literal["classes", "choices", "words"], outputs: int) -> nn.Module:
+        """The model in fp32 with a head for classes, for ranking choices, or the (tied) one of the language model.
+
+        Raises:
+            InvalidInput: the checkpoint is missing, or does not fill the model.
+        """
+        import transformers
+
+        family = {"bert": "Bert", "roberta": "Roberta"}[self.kind]
+        kind = {"classes": "SequenceClassification", "choices": "MultipleChoice", "words": "MaskedLM"}[head]
+        made = getattr(transformers, f"{family}For{kind}")
+        config = getattr(transformers, f"{family}Config")(
+            vocab_size=self.vocabulary,
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.inner,
+            max_position_embeddings=self.positions,
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+            num_labels=outputs,
+            attn_implementation="sdpa",
+            **({"type_vocab_size": 1, "layer_norm_eps": 1e-5} if self.kind == "roberta" else {}),
+        )
+        if self.checkpoint is None or not self.pretrained:
+            return made(config)  # type: ignore[no-any-return]
+        new = () if head == "words" else ("classifier.", f"{self.kind}.pooler.")
+        return _pretrained(made, config, CHECKPOINTS[self.checkpoint], new)
+
+
+ROBERTA_LARGE = Encoder("roberta", 50265, 1024, 24, 16, 4096, 514, checkpoint="FacebookAI/roberta-large")
+BERT_BASE = Encoder("bert", 30522, 768, 12, 12, 3072, checkpoint="google-bert/bert-base-uncased")
+BERT_SPARSE = dataclasses.replace(BERT_BASE, checkpoint="neuralmagic/oBERT-12-upstream-pruned-unstructured-90-v2")
+MINILM = Encoder("bert", 30522, 384, 6, 12, 1536, checkpoint="sentence-transformers/all-MiniLM-L6-v2")
+
+
+def _pretrained(made: Any, config: Any, checkpoint: Checkpoint, new: tuple[str, ...]) -> nn.Module:
+    """The checkpoint's weights; only what begins with ``new`` may be random."""
+    from transformers.utils import logging
+
+    folder = checkpoint.verified().parent
+    checkpoint.file("config.json")
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, report = made.from_pretrained(
+            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+    wrong = [name for name in report["missing_keys"] if not name.startswith(new)]
+    wrong += [str(key) for key in report["mismatched_keys"]]
+    if wrong:
+        raise InvalidInput(f"{folder}: does not fill the model: {min(wrong)} is missing or of another shape")
+    return model.train()  # type: ignore[no-any-return]
+
+
+class Tokens:
+    """Texts to token ids without special ones, and the special ones."""
+
+    def __init__(self, encode: Callable[[list[str]], list[list[int]]], special: Sequence[int], digest: str) -> None:
+        self.encode, self.digest = encode, digest
+        self.pad, self.begin, self.end, self.mask = special
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, kind: Literal["bert", "roberta"]) -> Tokens:
+        """The tokenizer that a checkpoint brings."""
+        from tokenizers import Tokenizer
+
+        path = checkpoint.file("tokenizer.json")
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        names = {"bert": ("[PAD]", "[CLS]", "[SEP]", "[MASK]"), "roberta": ("<pad>", "<s>", "</s>", "<mask>")}[kind]
+        special = [tokenizer.token_to_id(name) for name in names]
+
+        def encode(texts: list[str]) -> list[list[int]]:
+            return [each.ids for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+        return cls(encode, special, files.sha256(path.read_bytes()))
+
+    @classmethod
+    def words(cls, texts: Iterable[str]) -> Tokens:
+        """One token a word of these texts, which are all there will be."""
+        known = sorted({word for text in texts for word in text.split()})
+        index = {word: 4 + i for i, word in enumerate(known)}
+        return cls(lambda some: [[index[word] for word in text.split()] for text in some], (1, 0, 2, 3), "words")
+
+
+def _sequence(parts: list[list[int]], tokens: Tokens, pair: str, longest: int) -> tuple[list[int], tuple[int, int]]:
+    """Special tokens around one text, two, or a span in its context; and where the span lies."""
+    if len(parts) == 3:
+        before, span, after = parts
+        kept = max(0, longest - 2 - len(span) - len(after))
+        before = before[len(before) - min(kept, len(before)) :]
+        return [tokens.begin, *before, *span, *after, tokens.end], (1 + len(before), 1 + len(before) + len(span))
+    first, *rest = parts
+    second = rest[0] if rest else []
+    between = [tokens.end] * (2 if pair == "double" and rest else 1)
+    over = len(first) + len(second) + 1 + len(between) + bool(rest) - longest
+    while over > 0:  # from the end of the longer one
+        longer = first if len(first) >= len(second) else second
+        cut = max(1, min(over, abs(len(first) - len(second))))
+        del longer[len(longer) - cut :]
+        over -= cut
+    row = [tokens.begin, *first, *between, *second, *([tokens.end] if rest else [])]
+    start = 1 + len(first) + len(between)
+    return row, (start, len(row)) if rest else (len(row), len(row))
+
+
+def pack(examples: Sequence[Example], tokens: Tokens, pair: str, longest: int) -> dict[str, Any]:
+    """Examples as flat arrays: tokens, where each sequence ends, spans, sequences an example, labels, ids."""
+    flat: list[Any] = []
+    ends: list[int] = [0]
+    spans: list[tuple[int, int]] = []
+    for part in chunks(examples, _CHUNK):
+        texts = list(dict.fromkeys(text for example in part for choice in example.texts for text in choice))
+        known = dict(zip(texts, tokens.encode(texts), strict=True))
+        for example in part:
+            for choice in example.texts:
+                row, span = _sequence([list(known[text]) for text in choice], tokens, pair, longest)
+                flat.append(np.asarray(row, dtype=np.int32))
+                ends.append(ends[-1] + len(row))
+                spans.append(span)
+    counts = {len(example.texts) for example in examples}
+    assert len(counts) == 1, "every example has as many choices"
+    whole = all(isinstance(example.label, int) for example in examples)
+    return {
+        "tokens": np.concatenate(flat),
+        "ends": np.asarray(ends, dtype=np.int64),
+        "spans": np.asarray(spans, dtype=np.int32),
+        "choices": np.asarray(counts.pop()),
+        "labels": np.asarray([e.label for e in examples], dtype=np.int64 if whole else np.float64),
+        "ids": np.asarray([e.id for e in examples]),
+    }
+
+
+class Packed(Sequence[Encoded]):
+    """Examples over packed arrays, made one at a time when asked for."""
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self._tokens, self._ends, self._spans = arrays["tokens"], arrays["ends"], arrays["spans"]
+        self.ids: list[str] = arrays["ids"].tolist()
+        self.choices = int(arrays["choices"])
+        self.labels: list[Any] = arrays["labels"].tolist()
+        sizes = np.diff(self._ends).reshape(-1, self.choices)
+        self.lengths: list[int] = (sizes.max(axis=1) * self.choices).tolist()
+        """Padded tokens of each example."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        rows = range(index * self.choices, (index + 1) * self.choices)
+        return Encoded(
+            self.ids[index],
+            tuple(self._tokens[self._ends[row] : self._ends[row + 1]] for row in rows),
+            tuple((int(self._spans[row, 0]), int(self._spans[row, 1])) for row in rows),
+            self.labels[index],
+        )
+
+
+class _Ready(NamedTuple):
+    splits: dict[Split, Packed]
+    digest: str
+    mask: int
+    pad: int
+
+
+def _some(examples: Sequence[Example], most: int | None) -> Sequence[Example]:
+    """At most so many, by a fixed rule that no order of rows disturbs."""
+    if most is None or len(examples) <= most:
+        return examples
+    return sorted(examples, key=lambda example: files.sha256(example.id))[:most]
+
+
+@functools.lru_cache(maxsize=32)
+def _ready(
+    corpus: Corpus, encoder: Encoder, pair: str, longest: int, limit: int | None, roots: tuple[Any, ...]
+) -> _Ready:
+    """The splits of a corpus in an encoder's tokens, from the cache if they are there; once a process."""
+    generated = corpus.dataset is None
+    known: dict[str, Mapping[Split, Sequence[Example]]] = {}
+
+    def examples() -> Mapping[Split, Sequence[Example]]:
+        if "all" not in known:
+            found = corpus.read()
+            known["all"] = {
+                "train": _some(found["train"], limit),
+                "validation": _some(found["validation"], _VALIDATION),
+                "test": found["test"],
+            }
+            for split in SPLITS:
+                if not known["all"][split]:
+                    raise InvalidInput(f"corpus {corpus.name}: the split {split!r} is empty")
+        return known["all"]
+
+    if encoder.checkpoint is not None and not generated:
+        tokens = Tokens.of(CHECKPOINTS[encoder.checkpoint], encoder.kind)
+    else:
+        tokens = Tokens.words(
+            text for split in SPLITS for e in examples()[split] for choice in e.texts for text in choice
+        )
+    key = {"corpus": corpus.fingerprint(), "tokens": tokens.digest, "pair": pair, "longest": longest, "limit": limit}
+
+    def build() -> dict[str, Any]:
+        arrays: dict[str, Any] = {}
+        lines: list[Any] = []
+        for split in SPLITS:
+            some = examples()[split]
+            lines += [[split, *e] for e in some]
+            arrays |= {f"{split}-{name}": array for name, array in pack(some, tokens, pair, longest).items()}
+        arrays["digest"] = np.asarray(files.digest(lines))
+        return arrays
+
+    arrays = build() if generated else prepared(corpus.name.replace("/", "-"), key, build)
+    splits: dict[Split, Packed] = {
+        split: Packed({name[len(split) + 1 :]: a for name, a in arrays.items() if name.startswith(f"{split}-")})
+        for split in SPLITS
+    }
+    return _Ready(splits, str(arrays["digest"]), tokens.mask, tokens.pad)
+
+
+# -- the adapter
+
+
+class TextTask(Labelled):
+    """A corpus, an encoder and a head; subclasses are frozen dataclasses with these fields."""
+
+    name: str
+    scope: Scope
+    encoder: Encoder
+    longest: int
+    limit: int | None
+
+    @property
+    @abstractmethod
+    def corpus(self) -> Corpus:
+        """Where its examples are from."""
+
+    @property
+    def layout(self) -> Literal["classes", "choices", "words"]:
+        """Which head there is."""
+        return "classes"
+
+    @property
+    def pair(self) -> Literal["single", "double"]:
+        """How many separators stand between two texts: two in RoBERTa's own format."""
+        return "double" if self.encoder.kind == "roberta" else "single"
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the encoder starts from a checkpoint."""
+        return self.encoder.checkpoint is not None and self.encoder.pretrained
+
+    @property
+    def starts_sparse(self) -> bool:
+        """Whether the checkpoint is pruned."""
+        return self.pretrained and CHECKPOINTS[self.encoder.checkpoint or ""].sparse
+
+    @property
+    def variants(self) -> Mapping[str, Mapping[str, Any]]:
+        """The other scope, and where the weights are pretrained, a random start."""
+        other = "encoder" if self.scope == "all" else "all"
+        scratch = {"scratch": {"encoder": dataclasses.replace(self.encoder, pretrained=False)}}
+        return {other: {"scope": other}, **(scratch if self.pretrained else {})}
+
+    def requirements(self) -> Sequence[Requirement]:
+        """The data set and the checkpoint."""
+        dataset, checkpoint = self.corpus.dataset, self.encoder.checkpoint
+        return [*([dataset] if dataset else []), *([CHECKPOINTS[checkpoint]] if checkpoint else [])]
+
+    def head(self) -> tuple[str, ...]:
+        """Pooler and classifier; the head of the language model is tied to the embeddings."""
+        return (f"{self.encoder.kind}.pooler", "classifier", "lm_head", "cls")
+
+    def build_model(self) -> nn.Module:
+        """The encoder under its head."""
+        return self._built(self.encoder)
+
+    def architecture(self) -> nn.Module:
+        """The encoder under its head, at random."""
+        return self._built(dataclasses.replace(self.encoder, pretrained=False))
+
+    def _built(self, encoder: Encoder) -> nn.Module:
+        return encoder.build(self.layout, 1 if self.layout == "choices" else self.classes or 1)
+
+    def data(self, split: Split) -> Packed:
+        """Packed examples."""
+        return self._ready().splits[split]
+
+    def labels(self, split: Split) -> Sequence[Any]:
+        """The labels of a split, in order."""
+        return self.data(split).labels
+
+    def lengths(self) -> Sequence[int]:
+        """Padded tokens of each training example."""
+        return self.data("train").lengths
+
+    def batches(self, split: Split, batch_size: int | None, device: str) -> Iterator[list[int]]:
+        """Batches of like length."""
+        lengths = self.data(split).lengths
+        if batch_size is None:
+            return buckets(lengths, _TOKENS.get(device, _TOKENS["cpu"]))
+        return chunks(sorted(range(len(lengths)), key=lambda i: -lengths[i]), batch_size)
+
+    def collate(self, examples: list[Any]) -> Batch:
+        """Tokens of shape (examples, choices, longest), which of them are real, and which are in the span."""
+        ready = self._ready()
+        rows = [row for example in examples for row in example.sequences]
+        sizes = np.asarray([len(row) for row in rows])
+        places = np.arange(sizes.max())
+        real = places < sizes[:, None]
+        tokens = np.full(real.shape, ready.pad, dtype=np.int64)
+        tokens[real] = np.concatenate(rows)
+        spans = np.asarray([span for example in examples for span in example.spans])
+        inside = (places >= spans[:, :1]) & (places < spans[:, 1:])
+        shape = (len(examples), len(rows) // len(examples), -1)
+        label = [example.label for example in examples]
+        return {
+            "tokens": torch.from_numpy(tokens).view(shape),
+            "real": torch.from_numpy(real).view(shape),
+            "inside": torch.from_numpy(inside).view(shape),
+            "label": torch.tensor(label, dtype=torch.float32 if self.classes is None else torch.int64),
+        }
+
+    def forward(self, model: nn.Module, batch: Batch) -> Outputs:
+        """Logits of the classes, or a score of each choice."""
+        tokens, real, inside = batch["tokens"], batch["real"], batch["inside"]
+        if self.layout == "words":
+            return Outputs(self._span_scores(model, tokens, real, inside))
+        types: dict[str, Tensor] = {"token_type_ids": inside.long()} if self.encoder.kind == "bert" else {}
+        words: dict[str, Tensor] = {"input_ids": tokens, "attention_mask": real.long(), **types}
+        if self.layout == "classes":
+            words = {name: tensor.flatten(0, 1) for name, tensor in words.items()}
+        return Outputs(model(**words).logits)
+
+    def _span_scores(self, model: Any, tokens: Tensor, real: Tensor, inside: Tensor) -> Tensor:
+        """Mean log-probability of the words of each choice's span, given the rest, by the language-model head."""
+        hidden_words = torch.where(inside, self._ready().mask, tokens).flatten(0, 1)
+        base = getattr(model, self.encoder.kind)
+        hidden = base(input_ids=hidden_words, attention_mask=real.flatten(0, 1).long()).last_hidden_state
+        head = model.lm_head if self.encoder.kind == "roberta" else model.cls
+        where = inside.flatten(0, 1)
+        logits = head(hidden[where]).float()
+        chosen = logits.log_softmax(-1).gather(1, tokens.flatten(0, 1)[where][:, None])[:, 0]
+        row = where.nonzero()[:, 0]
+        summed = torch.zeros(len(where), device=chosen.device).index_add(0, row, chosen)
+        return (summed / where.sum(1)).view(tokens.shape[:2])
+
+    def identity(self) -> dict[str, Any]:
+        """With a digest of the examples, and the commit of the checkpoint."""
+        checkpoint = self.encoder.checkpoint
+        extra = {"checkpoint": [checkpoint, CHECKPOINTS[checkpoint].commit()]} if checkpoint else {}
+        return {**super().identity(), "examples": self._ready().digest, **extra}
+
+    def facts(self) -> dict[str, Any]:
+        """With what the splits are."""
+        return {"data": self.corpus.note, **super().facts()}
+
+    def _ready(self) -> _Ready:
+        roots = (root_of(DATA), root_of(MODELS))
+        return _ready(self.corpus, self.encoder, self.pair, self.longest, self.limit, roots)
