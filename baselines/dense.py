@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from smcbench import Session, Sparsifier, Task
+from smcbench import Mask, Session, Sparsifier, Task
 
 
 @dataclass(frozen=True)
 class Dense(Sparsifier):
-    """Train and prune nothing: what every sparse network is compared with."""
+    """Train and prune nothing: what every sparse network is compared with.
+
+    Of a checkpoint that starts sparse, all weights are trained, those that were pruned from zero on.
+    """
 
     category: ClassVar = ("never", "dense", "static")
 
     def sparsify(self, session: Session, sparsity: float) -> None:
+        session.mask = Mask.dense(session.weights)
         session.train()
 
     def skip(self, task: Task, sparsity: float) -> str | None:

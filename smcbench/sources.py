@@ -167,7 +167,7 @@ class Dataset:
         """
         if self.hub is None:
             raise self.missing()
-        for number, row in enumerate(_hub_split(self.hub, split, self.missing)):
+        for number, row in enumerate(hub_split(self.hub, split, self.missing)):
             yield Located(f"{self.hub} {split} row {number}", row)
 
     def missing(self, why: str = "") -> InvalidInput:
@@ -272,7 +272,7 @@ class Checkpoint:
         try:
             return Path(hf_hub_download(self.name, name, revision=self.revision))
         except Exception as error:  # no connection, no such file, no permission: all end here
-            raise self.missing(describe(error)) from None
+            raise self.missing(describe(error) if online() else "") from None
 
     def missing(self, why: str = "") -> InvalidInput:
         """The error of a model that cannot be had."""
@@ -369,7 +369,12 @@ def _sha256_of(path: Path, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hub_split(hub: Hub, split: str, missing: Callable[[str], InvalidInput]) -> Any:
+def hub_split(hub: Hub, split: str, missing: Callable[[str], InvalidInput]) -> Any:
+    """A split of the hub's, as ``datasets`` has it.
+
+    Raises:
+        InvalidInput: the hub does not answer; made by ``missing`` of the reason.
+    """
     import datasets
 
     try:
@@ -419,4 +424,7 @@ def prepared(kind: str, key: Mapping[str, Any], build: Callable[[], Mapping[str,
             ) from error
         finally:
             shutil.rmtree(begun, ignore_errors=True)
-    return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+    try:
+        return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{folder}: cannot be read ({error}); delete it, and it is made again") from None

@@ -16,13 +16,14 @@ _T = TypeVar("_T")
 
 
 @functools.cache
-def _all() -> dict[str, dict[str, Any]]:
+def entries() -> dict[str, dict[str, Any]]:
+    """All that the file says, by key."""
     return tomllib.loads(Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
 
 
 def dataset(key: str) -> Dataset:
     """The data set of this key."""
-    entry = _all()[key]
+    entry = entries()[key]
     found = (
         File(tuple(f["names"]), **{k: v for k, v in f.items() if k not in ("names", "known")},
              known=tuple(f.get("known", {}).items()))

@@ -12,10 +12,9 @@ from smcbench.recipe import Recipe
 @functools.cache
 def _all() -> dict[str, tuple[Recipe, str]]:
     found = {}
-    for path in sorted(Path(__file__).parent.glob("recipes*.toml*")):
-        for name, values in tomllib.loads(path.read_text(encoding="utf-8")).items():
-            source = " ".join(values.pop("source").split())
-            found[name] = (Recipe(**values), source)
+    for name, values in tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8")).items():
+        source = " ".join(values.pop("source").split())
+        found[name] = (Recipe(**values), source)
     return found
 
 

@@ -114,6 +114,8 @@ class Encoder:
     inner: int
     positions: int = 512
     dropout: float = 0.1
+    init: float = 0.02
+    """Standard deviation of random weights: BERT's; narrow ones learn sooner with more."""
     checkpoint: str | None = None
     """None: a vocabulary of its own, and random weights."""
     pretrained: bool = True
@@ -139,6 +141,7 @@ class Encoder:
             max_position_embeddings=self.positions,
             hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.dropout,
+            initializer_range=self.init,
             num_labels=outputs,
             attn_implementation="sdpa",
             **({"type_vocab_size": 1, "layer_norm_eps": 1e-5} if self.kind == "roberta" else {}),
@@ -196,7 +199,10 @@ class Tokens:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         names = {"bert": ("[PAD]", "[CLS]", "[SEP]", "[MASK]"), "roberta": ("<pad>", "<s>", "</s>", "<mask>")}[kind]
-        special = [tokenizer.token_to_id(name) for name in names]
+        known = {name: tokenizer.token_to_id(name) for name in names}
+        special = [token for token in known.values() if token is not None]
+        if len(special) < len(known):
+            raise InvalidInput(f"{path}: no tokenizer of this model: it has not all of {', '.join(known)}")
 
         def encode(texts: list[str]) -> list[list[int]]:
             return [each.ids for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
@@ -309,6 +315,8 @@ def _ready(
 ) -> _Ready:
     """The splits of a corpus in an encoder's tokens, from the cache if they are there; once a process."""
     generated = corpus.dataset is None
+    if corpus.dataset is not None:
+        corpus.dataset.fetch()
     known: dict[str, Mapping[Split, Sequence[Example]]] = {}
 
     def examples() -> Mapping[Split, Sequence[Example]]:

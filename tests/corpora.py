@@ -90,7 +90,8 @@ def a_small_world(root: Path) -> None:
         jsonl(root / "commonsense/winogrande" / f"{name}.jsonl", winogrande_rows(40))
     tar(root / "commonsense/race/RACE.tar", race_members())
     pairs = {
-        "MRPC": (["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], lambda i: [i % 2, i, i, f"one {i}", f"two {i}"]),
+        "MRPC": (["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"],
+                 lambda i: [i % 2, i, i, f"one {i}", f"two {i}"]),
         "RTE": (["index", "sentence1", "sentence2", "label"],
                 lambda i: [i, f"one {i}", f"two {i}", ("entailment", "not_entailment")[i % 2]]),
         "QNLI": (["index", "question", "sentence", "label"],

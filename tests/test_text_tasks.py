@@ -1,4 +1,4 @@
-"""Commonsense and GLUE: the same examples by every path, splits, formats, models, losses, and what is wrong with data."""
+"""Commonsense and GLUE: the same examples by every path, splits, formats, models, losses, and bad data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from corpora import a_small_world, csqa_rows, jsonl, needs_data, race_members, tar, tsv, winogrande_rows
 
+import smcbench
 from smcbench import plugins, sources
 from smcbench.errors import InvalidInput, UsageError
 from smcbench.session import Session, build_model
@@ -221,7 +222,9 @@ def test_tokens_are_the_tokenizers_own(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", "the", "cat", "sat", "##s"])}
+    vocabulary = {
+        w: i for i, w in enumerate(["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", "the", "cat", "sat", "##s"])
+    }
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -469,11 +472,17 @@ def test_a_sparse_checkpoint_keeps_its_mask(tmp_path: Path, monkeypatch: pytest.
     assert task.starts_sparse
     session = Session(task, build_model(task, 0), task.recipe)
     zeros = {name: weight == 0 for name, weight in session.weights.items()}
-    assert 0.5 < session.mask.sparsity < 0.9
+    start = session.mask
+    assert 0.5 < start.sparsity < 0.9
     session.train()
     for name, weight in session.weights.items():
-        assert torch.equal(weight == 0, zeros[name]) or bool((weight[zeros[name]] == 0).all())
-    assert session.conduct.peak_density == session.mask.density
+        assert bool((weight[zeros[name]] == 0).all())
+    assert session.mask == start
+    assert session.conduct.peak_density == start.density
+    transfer = smcbench.run(task, "omp-before", start.sparsity)  # keeps what is there: the checkpoint's own mask
+    assert transfer.sparsity.kept == start.kept
+    assert transfer.category.start == "sparse-to-sparse"
+    assert smcbench.run(task, "dense", 0.0).conduct.peak_density == 1.0
     assert task.identity()["checkpoint"] == ["some/sparse", known.commit()]
     assert len(known.commit()) == 64  # no commit is pinned: the weights' own digest stands for them
 
@@ -553,8 +562,8 @@ def _broken(kind: str, data: Path) -> str:
 )
 def test_bad_data_is_one_clear_line_and_leaves_no_cache(kind: str, message: str, world: Path) -> None:
     name = _broken(kind, world)
-    task = next(t for t in (glue.rte, glue.sts_b, commonsense.csqa_small, commonsense.winogrande_small, commonsense.race)
-                if t.source.startswith(name))  # fmt: skip
+    tasks = (glue.rte, glue.sts_b, commonsense.csqa_small, commonsense.winogrande_small, commonsense.race)
+    task = next(task for task in tasks if task.source.startswith(name))
     with pytest.raises(InvalidInput, match=message) as caught:
         dataclasses.replace(task, encoder=SMALL).data("train")
     assert "\n" not in str(caught.value)

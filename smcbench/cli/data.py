@@ -77,10 +77,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check what lies in the local folders. Counts and SHA-256 are compared with those of the published files."""
-    found = []
-    for need, _ in _needs(_tasks(tasks, battery)):
-        for verdict in need.verify():
-            found.append({"name": need.name, **verdict._asdict()})
+    needs = _needs(_tasks(tasks, battery))
+    found = [{"name": need.name, **verdict._asdict()} for need, _ in needs for verdict in need.verify()]
     if json:
         print_json(found)
     elif found:

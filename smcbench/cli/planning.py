@@ -70,7 +70,9 @@ def pinned(battery: Battery) -> tuple[Battery, dict[str, str]]:
 def budgeted(battery: Battery, budgets: Sequence[float]) -> list[Battery]:
     """The battery at each budget instead of its own; as it is if there are none."""
     return [
-        dataclasses.replace(battery, tasks=tuple(dict.fromkeys(dataclasses.replace(e, budget=b) for e in battery.tasks)))
+        dataclasses.replace(
+            battery, tasks=tuple(dict.fromkeys(dataclasses.replace(e, budget=b) for e in battery.tasks))
+        )
         for b in dict.fromkeys(budgets)
     ] or [battery]
 
