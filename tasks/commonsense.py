@@ -11,7 +11,6 @@ withheld), but nothing is selected on them: validation is carved from the traini
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import io
 import tarfile
@@ -170,9 +169,9 @@ def _race_members(contents: Contents) -> dict[str, list[Located]]:
 _CARVED = "the public dev set is the test set; validation is a tenth of train (at most 1,000), carved by a fixed rule"
 _GENERATED = "generated; see the module _commonsense_mini"
 _TINY = (96, 32, 64)
-_SIZES = {"csqa": (8000, 500, 2000), "winogrande": (8000, 500, 2000), "race": (8000, 500, 2000)}
+_SIZES = dict.fromkeys(("csqa", "winogrande", "race"), (20000, 500, 2000))
 """Examples of the generated corpora: train, validation, test."""
-_ENCODERS = {shape: Encoder("bert", 256, 64, 2, 4, 128, 66, dropout=0.0) for shape in _SIZES}
+_MINI = Encoder("bert", 96, 48, 2, 4, 128, positions=24, dropout=0.0, init=0.15)
 
 
 def _corpora() -> Iterator[Corpus]:
@@ -278,15 +277,12 @@ class Commonsense(TextTask):
         return Commonsense(name, recipe("tiny-text"), source, encoder, 128, self.scope)
 
 
-csqa, winogrande, race = (
-    Commonsense(name, recipe(name), source, ROBERTA_LARGE, longest)
-    for name, source, longest in (("csqa", "csqa", 512), ("winogrande", "winogrande-xl", 512), ("race", "race", 512))
-)
+csqa = Commonsense("csqa", recipe("csqa"), "csqa", ROBERTA_LARGE, 512)
+winogrande = Commonsense("winogrande", recipe("winogrande"), "winogrande-xl", ROBERTA_LARGE, 512)
+race = Commonsense("race", recipe("race"), "race", ROBERTA_LARGE, 512)
 csqa_small = Commonsense("csqa-small", recipe("csqa-small"), "csqa", MINILM, 128)
 winogrande_small = Commonsense("winogrande-small", recipe("winogrande-small"), "winogrande-l-joined", MINILM, 128)
 race_small = Commonsense("race-small", recipe("race-small"), "race", MINILM, 128, limit=4000)
 csqa_mini, winogrande_mini, race_mini = (
-    dataclasses.replace(csqa, name=f"{shape}-mini", recipe=recipe(f"{shape}-mini"), source=f"{shape}-mini",
-                        encoder=encoder, longest=128)
-    for shape, encoder in _ENCODERS.items()
-)  # fmt: skip
+    Commonsense(f"{shape}-mini", recipe(f"{shape}-mini"), f"{shape}-mini", _MINI, _MINI.positions) for shape in _SIZES
+)

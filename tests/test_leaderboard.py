@@ -334,10 +334,11 @@ def test_an_empty_board_is_a_board(tmp_path: Path) -> None:
 
 
 def test_the_standard_battery_packs_dense_alone(tmp_path: Path) -> None:
-    ref = BatteryRef.of(Battery.load("mini"), DIGESTS)
+    mini = Battery.load("mini")
+    ref = BatteryRef.of(mini, {entry.task: "d1" * 32 for entry in mini.tasks})
     assert {c.sparsity for c in ref.cells("dense")} == {0.0}
-    assert len(ref.cells("dense")) == 6
-    assert len(ref.cells("rigl(interval=3)")) == 24
+    assert len(ref.cells("dense")) == 12
+    assert len(ref.cells("rigl(interval=3)")) == 48
 
 
 def test_results_of_a_demonstration_never_enter(tmp_path: Path) -> None:
