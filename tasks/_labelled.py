@@ -44,9 +44,11 @@ class Labelled(Task):
 
     @property
     def metric(self) -> Metric:
-        """The first of the metrics; guessing among the classes reaches one in as many."""
+        """The first of the metrics; guessing among the classes reaches one in as many, and no correlation."""
         name = self.metrics[0]
-        return Metric(name, chance=100 / (self.classes or 1) if name == "accuracy" else 0.0)
+        if name != "accuracy" or self.classes is None:
+            return Metric(name, unit="x 100")
+        return Metric(name, chance=100 / self.classes)
 
     def labels(self, split: Split) -> Sequence[Any]:
         """The labels of a split, in order."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 Scores = Sequence[float]
 
@@ -23,9 +26,7 @@ def f1(labels: Scores, predictions: Scores) -> float:
     >>> f1([0, 1, 1, 0], [0, 1, 0, 0])
     66.66666666666667
     """
-    from sklearn.metrics import f1_score
-
-    return 100 * float(f1_score(labels, predictions, zero_division=0.0))
+    return 100 * float(_imported("sklearn.metrics").f1_score(labels, predictions, zero_division=0.0))
 
 
 def matthews(labels: Scores, predictions: Scores) -> float:
@@ -34,9 +35,7 @@ def matthews(labels: Scores, predictions: Scores) -> float:
     >>> matthews([0, 0, 1, 1], [0, 0, 1, 1]), matthews([0, 1], [1, 1])
     (100.0, 0.0)
     """
-    from sklearn.metrics import matthews_corrcoef
-
-    return 100 * float(matthews_corrcoef(labels, predictions))
+    return 100 * float(_imported("sklearn.metrics").matthews_corrcoef(labels, predictions))
 
 
 def pearson(labels: Scores, predictions: Scores) -> float:
@@ -45,9 +44,7 @@ def pearson(labels: Scores, predictions: Scores) -> float:
     >>> round(pearson([1, 2, 3], [2, 4, 6]), 6), pearson([1, 2, 3], [5, 5, 5])
     (100.0, 0.0)
     """
-    from scipy.stats import pearsonr
-
-    return _correlation(pearsonr, labels, predictions)
+    return _correlation("pearsonr", labels, predictions)
 
 
 def spearman(labels: Scores, predictions: Scores) -> float:
@@ -56,16 +53,23 @@ def spearman(labels: Scores, predictions: Scores) -> float:
     >>> round(spearman([1, 2, 3], [2, 4, 60]), 6)
     100.0
     """
-    from scipy.stats import spearmanr
-
-    return _correlation(spearmanr, labels, predictions)
+    return _correlation("spearmanr", labels, predictions)
 
 
-def _correlation(of: Callable[..., object], labels: Scores, predictions: Scores) -> float:
+def _correlation(of: str, labels: Scores, predictions: Scores) -> float:
     if len(set(predictions)) < 2 or len(set(labels)) < 2:
         return 0.0
-    value = float(of(labels, predictions)[0])  # type: ignore[index]
+    value = float(getattr(_imported("scipy.stats"), of)(labels, predictions)[0])
     return 0.0 if math.isnan(value) else 100 * value
+
+
+def _imported(name: str) -> Any:
+    """A heavy module, when it is needed; its import draws from Python's generator, which an evaluation must not."""
+    state = random.getstate()
+    try:
+        return importlib.import_module(name)
+    finally:
+        random.setstate(state)
 
 
 METRICS: dict[str, Callable[[Scores, Scores], float]] = {
