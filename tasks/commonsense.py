@@ -171,7 +171,7 @@ _GENERATED = "generated; see the module _commonsense_mini"
 _TINY = (96, 32, 64)
 _SIZES = dict.fromkeys(("csqa", "winogrande", "race"), (20000, 500, 2000))
 """Examples of the generated corpora: train, validation, test."""
-_MINI = Encoder("bert", 96, 48, 2, 4, 128, positions=24, dropout=0.0, init=0.15)
+_MINI = Encoder("bert", 96, 96, 2, 4, 192, positions=24, dropout=0.0, init=0.15)
 
 
 def _corpora() -> Iterator[Corpus]:

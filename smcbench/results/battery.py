@@ -255,7 +255,7 @@ def _build(name: str, value: object, where: str) -> Battery:
             (len(set(sparsities)) == len(sparsities), "has a sparsity twice"),
             (0.0 not in sparsities, "has sparsity 0, which dense covers by itself"),
             (1.0 not in sparsities, "has a level so high that nothing is left"),
-            (all(b > 0 for b in budgets), f"has the budgets {list(budgets)}, which must be positive"),
+            (all(b > 0 for b in budgets), f"has the budget {min(budgets, default=None)!r}, which must be positive"),
             (e.budgets is None or e.budget == 1, "give either budget or budgets"),
             (
                 not {(e.task, b) for b in budgets} & {(known.task, known.budget) for known in entries}
