@@ -265,10 +265,11 @@ class RunRecord:
 def category_of(conduct: Conduct, steps: int, recipe_steps: int) -> Category:
     """The category that the measured conduct amounts to.
 
-    *When* the mask last changed: never pruned -> ``never`` (with start ``dense``, mask ``static``); before the first
-    step -> ``before``; within one training of the recipe -> ``during``; later, or after the last step, with one mask
-    update -> ``after``; with more than one -> ``iterative``. *Start*: dense-to-sparse iff some step ran fully dense.
-    *Mask*: dynamic iff a removed weight came back.
+    *When* the mask last changed: never -> ``never`` (with start ``dense``, or ``sparse-to-sparse`` where a sparse
+    checkpoint kept its mask, and mask ``static``); before the first step -> ``before``; within one training of the
+    recipe -> ``during``; later, or after the last step, with one mask update -> ``after``; with more than one ->
+    ``iterative``. *Start*: dense-to-sparse iff some step ran fully dense. *Mask*: dynamic iff a removed weight came
+    back.
 
     Args:
         conduct: as measured by the engine.
@@ -276,7 +277,7 @@ def category_of(conduct: Conduct, steps: int, recipe_steps: int) -> Category:
         recipe_steps: the steps of one dense training at the budget of the run.
     """
     if conduct.last_prune is None:
-        return Category("never", "dense", "static")
+        return Category("never", "sparse-to-sparse" if 0 < conduct.peak_density < 1 else "dense", "static")
     when: Literal["before", "during", "after", "iterative"]
     if conduct.last_prune == 0:
         when = "before"
