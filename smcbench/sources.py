@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -272,13 +273,12 @@ class Checkpoint:
         try:
             return Path(hf_hub_download(self.name, name, revision=self.revision))
         except Exception as error:  # no connection, no such file, no permission: all end here
-            raise self.missing(describe(error) if online() else "") from None
+            raise self.missing(_silent(error) if online() else "") from None
 
     def missing(self, why: str = "") -> InvalidInput:
         """The error of a model that cannot be had."""
-        short = f": {why[:120]}" if why else ""
         return InvalidInput(
-            f"pretrained model {self.name} is missing{short}; put its files (config.json, model.safetensors, "
+            f"pretrained model {self.name} is missing{': ' + why if why else ''}; put its files (config.json, model.safetensors, "
             f"tokenizer.json from {self.url}, revision {self.revision[:8]}) into ${MODELS}/{self.name}, or let "
             "`smcbench data prepare` fetch them where the hub can be reached"
         )
@@ -380,7 +380,12 @@ def hub_split(hub: Hub, split: str, missing: Callable[[str], InvalidInput]) -> A
     try:
         return datasets.load_dataset(hub.id, hub.config, split=split, revision=hub.revision)
     except Exception as error:
-        raise missing(f"the hub did not answer ({describe(error)[:120]})") from None
+        raise missing(_silent(error)) from None
+
+
+def _silent(error: Exception) -> str:
+    """What the hub's client says when the hub does not answer, or not as it should, is long."""
+    return f"the hub did not answer ({textwrap.shorten(describe(error), 100, placeholder='...')})"
 
 
 # -- what was prepared once

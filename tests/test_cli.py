@@ -467,6 +467,6 @@ def test_completion_offers_names(monkeypatch: pytest.MonkeyPatch) -> None:
     from smcbench.cli import options
 
     assert "rigl" in options.sparsifier_names("ri")
-    assert options.task_names("dig") == ["digits"]
+    assert options.task_names("dig") == ["digits", "digits-vit"]
     assert {"mini", "demo"} <= set(options.battery_names(""))
     assert {"mini", "random-before"} <= {*options.all_names("m"), *options.all_names("random-b")}
