@@ -278,8 +278,9 @@ class Checkpoint:
     def missing(self, why: str = "") -> InvalidInput:
         """The error of a model that cannot be had."""
         return InvalidInput(
-            f"pretrained model {self.name} is missing{': ' + why if why else ''}; put its files (config.json, model.safetensors, "
-            f"tokenizer.json from {self.url}, revision {self.revision[:8]}) into ${MODELS}/{self.name}, or let "
+            f"pretrained model {self.name} is missing{': ' + why if why else ''}; put its files (config.json, "
+            f"model.safetensors, tokenizer.json from {self.url}, revision {self.revision[:8]}) into "
+            f"${MODELS}/{self.name}, or let "
             "`smcbench data prepare` fetch them where the hub can be reached"
         )
 
