@@ -50,7 +50,7 @@ def write(path: Path, data: bytes | str) -> None:
                 file.write(raw)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_UMASK)
+            os.chmod(name, 0o666 & ~UMASK)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -142,5 +142,5 @@ def _telling(path: Path) -> Iterator[None]:
         ) from error
 
 
-_UMASK = os.umask(0)
-os.umask(_UMASK)
+UMASK = os.umask(0)
+os.umask(UMASK)

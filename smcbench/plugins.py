@@ -100,13 +100,15 @@ def load_task(name: str) -> Task:
     """
     from smcbench.task import Task
 
-    plain, _, variant = name.partition("@")
+    place, colon, last = name.rpartition(":")
+    last, at, variant = last.partition("@")
+    plain = f"{place}{colon}{last}"
     found = _find("tasks", plain)
     if isinstance(found, type) and issubclass(found, Task):
         found = found()
     if not isinstance(found, Task):
         raise InvalidInput(f"{plain} is a {type(found).__name__}, not a task (an instance of smcbench.Task)")
-    return found.variant(variant) if variant else found
+    return found.variant(variant) if at else found
 
 
 def load_sparsifier(text: str) -> Named:

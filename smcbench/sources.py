@@ -9,6 +9,7 @@ import contextlib
 import functools
 import gzip
 import hashlib
+import logging
 import lzma
 import os
 import textwrap
@@ -69,7 +70,7 @@ class File:
         """The rows in the bytes of such a file, where that can be told without reading it row by row."""
         name = self.names[0]
         if name.endswith((".tsv", ".jsonl")):
-            return raw.count(b"\n") + (not raw.endswith(b"\n")) - self.header
+            return raw.count(b"\n") + (not raw.endswith(b"\n")) - self.header - self.malformed
         if name.endswith("-ubyte"):
             return int.from_bytes(raw[4:8], "big")
         return None
@@ -123,6 +124,7 @@ class Dataset:
     Attributes:
         name: its folder under the data root, such as ``glue/CoLA``.
         url: where upstream describes and offers it.
+        form: how the files must be, where upstream's are not read as they are.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Dataset:
     url: str
     files: tuple[File, ...]
     hub: Hub | None = None
+    form: str = ""
 
     kind = "data"
 
@@ -177,8 +180,9 @@ class Dataset:
         root = root_of(DATA)
         where = f"{root / self.name}" if root is not None else f"${DATA}/{self.name}"
         hub = f"; or let `smcbench data prepare` fetch it from the hub ({self.hub})" if self.hub else ""
+        origin = f"from {self.url}{', ' + self.form if self.form else ''}"
         return InvalidInput(
-            f"data set {self.name} is missing{': ' + why if why else ''}; put {names} (from {self.url}) into {where}"
+            f"data set {self.name} is missing{': ' + why if why else ''}; put {names} ({origin}) into {where}"
             f"{'' if root is not None else f' and set {DATA}'}{hub}"
         )
 
@@ -198,6 +202,7 @@ class Dataset:
             return files.digest({name: _sha256_of(path, path.stat().st_mtime_ns) for name, path in found.items()})
         if self.hub is None:
             raise self.missing()
+        # Even where the hub cannot be asked: what was prepared from it is in the cache.
         return files.digest([self.hub.id, self.hub.config, self.hub.revision])
 
     def verify(self) -> list[Verdict]:
@@ -214,6 +219,8 @@ class Dataset:
             sha256 = hashlib.sha256(raw).hexdigest()
             rows, edition = file.count(raw), dict(file.known).get(sha256)
             counted = f"{rows:,} of {file.rows:,} rows; " if rows is not None else ""
+            if edition is None and not file.known and rows == file.rows:
+                edition = "no SHA-256 is on record"
             said.append(Verdict(path.name, edition is not None, counted + (edition or f"unknown SHA-256 {sha256}")))
         return said
 
@@ -224,7 +231,7 @@ class Checkpoint:
 
     Attributes:
         name: the hub's id, and the folder under the models root.
-        revision: a commit; or a branch where no commit is known, and then the weights' own digest stands for it.
+        revision: a commit; or a branch, where none could be confirmed.
         sha256: of the weights, where it is known.
         sparse: whether the weights are pruned.
         weights: names of the file of weights, the first that is there counts. A pickle is read as tensors only
@@ -270,10 +277,7 @@ class Checkpoint:
             return folder / name
         from huggingface_hub import hf_hub_download
 
-        try:
-            return Path(hf_hub_download(self.name, name, revision=self.revision))
-        except Exception as error:  # no connection, no such file, no permission: all end here
-            raise self.missing(_silent(error) if online() else "") from None
+        return Path(_asked(self.missing, hf_hub_download, self.name, name, revision=self.revision))
 
     def missing(self, why: str = "") -> InvalidInput:
         """The error of a model that cannot be had."""
@@ -304,12 +308,10 @@ class Checkpoint:
         self.file("config.json")
         self.verified()
 
-    def commit(self) -> str:
-        """What stands for the weights in an identity: the commit, or where none is pinned, their SHA-256."""
-        if len(self.revision) == 40:
-            return self.revision
-        path = self._weights()
-        return _sha256_of(path, path.stat().st_mtime_ns)
+    def digest(self) -> str:
+        """SHA-256 of the weights, which stands for them in an identity: a folder may hold others than its name says."""
+        path = self.verified()
+        return self.sha256 or _sha256_of(path, path.stat().st_mtime_ns)
 
     def _weights(self) -> Path:
         for name in self.weights[:-1]:
@@ -378,15 +380,32 @@ def hub_split(hub: Hub, split: str, missing: Callable[[str], InvalidInput]) -> A
     """
     import datasets
 
+    return _asked(missing, datasets.load_dataset, hub.id, hub.config, split=split, revision=hub.revision)
+
+
+_UNREACHABLE = ("ConnectionError", "ConnectError", "ConnectTimeout", "LocalEntryNotFoundError")
+_down: list[str] = []
+"""Why the hub could not be reached, once it could not: it is not tried again and again."""
+
+
+def _asked(missing: Callable[[str], InvalidInput], ask: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What the hub gives, or one line: no connection, no such file and no permission all end here."""
+    if _down and online():
+        raise missing(_down[0])
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it would tell of every attempt
     try:
-        return datasets.load_dataset(hub.id, hub.config, split=split, revision=hub.revision)
+        return ask(*args, **options)
     except Exception as error:
-        raise missing(_silent(error)) from None
-
-
-def _silent(error: Exception) -> str:
-    """What the hub's client says when the hub does not answer, or not as it should, is long."""
-    return f"the hub did not answer ({textwrap.shorten(describe(error), 100, placeholder='...')})"
+        if not online():
+            raise missing("") from None
+        why = f"the hub did not answer ({textwrap.shorten(describe(error), 100, placeholder='...')})"
+        if type(error).__name__ in _UNREACHABLE:
+            _down.append(why)
+        raise missing(why) from None
+    finally:
+        logger.setLevel(level)
 
 
 # -- what was prepared once
@@ -413,10 +432,11 @@ def prepared(kind: str, key: Mapping[str, Any], build: Callable[[], Mapping[str,
 
     folder = cache_folder() / kind / files.digest(key)[:24]
     if not folder.is_dir():
-        arrays = build()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        begun = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        arrays, begun = build(), None
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            begun = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            begun.chmod(0o777 & ~files.UMASK)  # a cache may be shared
             for name, array in arrays.items():
                 np.save(begun / f"{name}.npy", array, allow_pickle=False)
             try:
@@ -429,8 +449,11 @@ def prepared(kind: str, key: Mapping[str, Any], build: Callable[[], Mapping[str,
                 f"{folder.parent}: cannot be written ({error.strerror}); free some space or set {CACHE}"
             ) from error
         finally:
-            shutil.rmtree(begun, ignore_errors=True)
+            if begun is not None:
+                shutil.rmtree(begun, ignore_errors=True)
     try:
+        if not any(folder.iterdir()):
+            raise OSError("it is empty")
         return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{folder}: cannot be read ({error}); delete it, and it is made again") from None

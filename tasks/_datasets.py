@@ -30,7 +30,7 @@ def dataset(key: str) -> Dataset:
         for f in entry["files"]
     )  # fmt: skip
     hub = Hub(**entry["hub"]) if "hub" in entry else None
-    return Dataset(entry["name"], entry["licence"], entry["url"], tuple(found), hub)
+    return Dataset(entry["name"], entry["licence"], entry["url"], tuple(found), hub, entry.get("form", ""))
 
 
 def carve(items: Sequence[_T], size: int, group: Callable[[_T], str]) -> tuple[list[_T], list[_T]]:

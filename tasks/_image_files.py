@@ -111,6 +111,7 @@ def carved(name: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> dict[Spl
 
 
 def _from_hub(source: Dataset, split: str, image: str, label: str, fit: Callable[[Any, str], Any]) -> tuple[Any, Any]:
+    pillow()  # which decodes them
     pixels, labels = [], []
     for located in source.rows(split):
         picture = value_of(located, image)
@@ -244,11 +245,12 @@ class Tree(Dataset):
         return found
 
     def fingerprint(self) -> str:
-        """SHA-256 of the names and sizes of all files, or of the hub's commit."""
+        """SHA-256 of the names and contents of all files (where they are not read at once, sizes), or of the commit."""
         if self.state() != "local":
             return super().fingerprint()
+        content = (lambda p: files.sha256(p.read_bytes())) if self.flat else lambda p: p.stat().st_size
         return files.digest(
-            [[str(p.relative_to(folder)), p.stat().st_size] for folder in self._folders() for p in _beneath(folder)]
+            [[str(p.relative_to(folder)), content(p)] for folder in self._folders() for p in _beneath(folder)]
         )
 
     def verify(self) -> list[Verdict]:
@@ -404,7 +406,7 @@ def decoded(images: Sequence[Encoded], side: int) -> Any:
         try:
             with opened.open(io.BytesIO(image.read())) as picture:
                 return fitted(picture, side)
-        except (OSError, ValueError, SyntaxError):  # Pillow's own ways to say so
+        except (OSError, ValueError, SyntaxError, opened.DecompressionBombError):  # Pillow's own ways to say so
             raise InvalidInput(f"{image.where}: is no image that can be read; fetch it again") from None
 
     return np.stack(list(_threads().map(one, images)))

@@ -472,7 +472,7 @@ class Clip(Network):
 def _directions(checkpoint: Checkpoint, collection: Collection) -> dict[str, Any]:
     """The directions of a collection's classes and the scale, computed once."""
     texts = [[prompt.replace("{}", name) for prompt in collection.prompts] for name in collection.names]
-    key = {"checkpoint": checkpoint.name, "commit": checkpoint.commit(), "texts": files.digest(texts)}
+    key = {"checkpoint": checkpoint.name, "weights": checkpoint.digest(), "texts": files.digest(texts)}
     return prepared("clip-classes", key, functools.partial(_read_texts, checkpoint, texts))
 
 

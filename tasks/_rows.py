@@ -63,3 +63,13 @@ def one_of(located: Located, field: str, known: Sequence[Any]) -> int:
     if value not in known:
         raise InvalidInput(f"{located.where}: {field!r} is {value!r}, it must be one of {', '.join(map(repr, known))}")
     return known.index(value)
+
+
+def texts(located: Located, field: str, value: Any, count: int) -> list[str]:
+    """So many texts, none of them empty; ``field`` is what to name."""
+    if not isinstance(value, list) or len(value) != count:
+        raise InvalidInput(f"{located.where}: {field!r} must be {count} texts, not {value!r}")
+    for each in value:
+        if not isinstance(each, str) or not each.strip():
+            raise InvalidInput(f"{located.where}: {field!r} has {each!r}, where there must be text")
+    return value

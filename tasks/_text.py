@@ -65,6 +65,7 @@ class Corpus:
         note: what they are and how they are made, for people.
         dataset: what has to be had for it; none: it is generated.
         version: of the reader or generator, bumped when the examples change.
+        beside: how ids begin of examples that are scored apart, where they are there, and are no part of the identity.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Corpus:
     note: str
     dataset: Dataset | None = None
     version: int = 1
+    beside: str = " "
 
     def fingerprint(self) -> str:
         """What decides the examples."""
@@ -217,14 +219,20 @@ class Tokens:
         return cls(lambda some: [[index[word] for word in text.split()] for text in some], (1, 0, 2, 3), "words")
 
 
-def _sequence(parts: list[list[int]], tokens: Tokens, pair: str, longest: int) -> tuple[list[int], tuple[int, int]]:
-    """Special tokens around one text, two, or a span in its context; and where the span lies."""
+def _sequence(
+    parts: list[list[int]], tokens: Tokens, pair: str, longest: int, first_longest: int | None = None
+) -> tuple[list[int], tuple[int, int]]:
+    """Special tokens around one text, two, or a span in its context; and where the span lies.
+
+    The first text, with the token that begins it, is cut to ``first_longest``; then the longer one until both fit.
+    """
     if len(parts) == 3:
         before, span, after = parts
         kept = max(0, longest - 2 - len(span) - len(after))
         before = before[len(before) - min(kept, len(before)) :]
         return [tokens.begin, *before, *span, *after, tokens.end], (1 + len(before), 1 + len(before) + len(span))
     first, *rest = parts
+    del first[(first_longest or longest) - 1 :]
     second = rest[0] if rest else []
     between = [tokens.end] * (2 if pair == "double" and rest else 1)
     over = len(first) + len(second) + 1 + len(between) + bool(rest) - longest
@@ -238,7 +246,9 @@ def _sequence(parts: list[list[int]], tokens: Tokens, pair: str, longest: int) -
     return row, (start, len(row)) if rest else (len(row), len(row))
 
 
-def pack(examples: Sequence[Example], tokens: Tokens, pair: str, longest: int) -> dict[str, Any]:
+def pack(
+    examples: Sequence[Example], tokens: Tokens, pair: str, longest: int, first_longest: int | None = None
+) -> dict[str, Any]:
     """Examples as flat arrays: tokens, where each sequence ends, spans, sequences an example, labels, ids."""
     flat: list[Any] = []
     ends: list[int] = [0]
@@ -248,7 +258,7 @@ def pack(examples: Sequence[Example], tokens: Tokens, pair: str, longest: int) -
         known = dict(zip(texts, tokens.encode(texts), strict=True))
         for example in part:
             for choice in example.texts:
-                row, span = _sequence([list(known[text]) for text in choice], tokens, pair, longest)
+                row, span = _sequence([list(known[text]) for text in choice], tokens, pair, longest, first_longest)
                 flat.append(np.asarray(row, dtype=np.int32))
                 ends.append(ends[-1] + len(row))
                 spans.append(span)
@@ -298,6 +308,7 @@ class Packed(Sequence[Encoded]):
 class _Ready(NamedTuple):
     splits: dict[Split, Packed]
     digest: str
+    tokens: str
     mask: int
     pad: int
 
@@ -311,12 +322,11 @@ def _some(examples: Sequence[Example], most: int | None) -> Sequence[Example]:
 
 @functools.lru_cache(maxsize=32)
 def _ready(
-    corpus: Corpus, encoder: Encoder, pair: str, longest: int, limit: int | None, roots: tuple[Any, ...]
-) -> _Ready:
+    corpus: Corpus, encoder: Encoder, pair: str, longest: tuple[int, int | None], limit: int | None,
+    roots: tuple[Any, ...],
+) -> _Ready:  # fmt: skip
     """The splits of a corpus in an encoder's tokens, from the cache if they are there; once a process."""
     generated = corpus.dataset is None
-    if corpus.dataset is not None:
-        corpus.dataset.fetch()
     known: dict[str, Mapping[Split, Sequence[Example]]] = {}
 
     def examples() -> Mapping[Split, Sequence[Example]]:
@@ -333,20 +343,26 @@ def _ready(
         return known["all"]
 
     if encoder.checkpoint is not None and not generated:
-        tokens = Tokens.of(CHECKPOINTS[encoder.checkpoint], encoder.kind)
+        try:
+            tokens = Tokens.of(CHECKPOINTS[encoder.checkpoint], encoder.kind)
+        except InvalidInput:
+            if corpus.dataset is not None:  # of two things that are missing, the data are named first
+                corpus.dataset.fetch()
+            raise
     else:
         tokens = Tokens.words(
             text for split in SPLITS for e in examples()[split] for choice in e.texts for text in choice
         )
-    key = {"corpus": corpus.fingerprint(), "tokens": tokens.digest, "pair": pair, "longest": longest, "limit": limit}
+    key = {"corpus": corpus.fingerprint(), "tokens": tokens.digest, "pair": pair, "longest": list(longest),
+           "limit": limit}  # fmt: skip
 
     def build() -> dict[str, Any]:
         arrays: dict[str, Any] = {}
         lines: list[Any] = []
         for split in SPLITS:
             some = examples()[split]
-            lines += [[split, *e] for e in some]
-            arrays |= {f"{split}-{name}": array for name, array in pack(some, tokens, pair, longest).items()}
+            lines += [[split, *e] for e in some if not e.id.startswith(corpus.beside)]
+            arrays |= {f"{split}-{name}": array for name, array in pack(some, tokens, pair, *longest).items()}
         arrays["digest"] = np.asarray(files.digest(lines))
         return arrays
 
@@ -355,7 +371,7 @@ def _ready(
         split: Packed({name[len(split) + 1 :]: a for name, a in arrays.items() if name.startswith(f"{split}-")})
         for split in SPLITS
     }
-    return _Ready(splits, str(arrays["digest"]), tokens.mask, tokens.pad)
+    return _Ready(splits, str(arrays["digest"]), tokens.digest, tokens.mask, tokens.pad)
 
 
 # -- the adapter
@@ -384,6 +400,11 @@ class TextTask(Labelled):
     def pair(self) -> Literal["single", "double"]:
         """How many separators stand between two texts: two in RoBERTa's own format."""
         return "double" if self.encoder.kind == "roberta" else "single"
+
+    @property
+    def first_longest(self) -> int | None:
+        """Most tokens of the first text and the token before it; none: only the whole is limited."""
+        return None
 
     @property
     def pretrained(self) -> bool:
@@ -479,22 +500,30 @@ class TextTask(Labelled):
         hidden = base(input_ids=hidden_words, attention_mask=real.flatten(0, 1).long()).last_hidden_state
         head = model.lm_head if self.encoder.kind == "roberta" else model.cls
         where = inside.flatten(0, 1)
-        logits = head(hidden[where]).float()
+        with torch.autocast(hidden.device.type, enabled=False):  # in bf16, candidates would often tie
+            logits = head(hidden[where].float())
         chosen = logits.log_softmax(-1).gather(1, tokens.flatten(0, 1)[where][:, None])[:, 0]
         row = where.nonzero()[:, 0]
         summed = torch.zeros(len(where), device=chosen.device).index_add(0, row, chosen)
         return (summed / where.sum(1)).view(tokens.shape[:2])
 
     def identity(self) -> dict[str, Any]:
-        """With a digest of the examples, and the commit of the checkpoint."""
-        checkpoint = self.encoder.checkpoint
-        extra = {"checkpoint": [checkpoint, CHECKPOINTS[checkpoint].commit()]} if checkpoint else {}
-        return {**super().identity(), "examples": self._ready().digest, **extra}
+        """With digests of the examples, of the tokenizer, and of the weights."""
+        ready = self._ready()
+        weights = {"weights": CHECKPOINTS[self.encoder.checkpoint or ""].digest()} if self.pretrained else {}
+        return {**super().identity(), "examples": ready.digest, "tokens": ready.tokens, **weights}
 
     def facts(self) -> dict[str, Any]:
-        """With what the splits are."""
-        return {"data": self.corpus.note, **super().facts()}
+        """With what the splits are, and how an example is put to the encoder."""
+        asked = {"classes": "a head on the first token", "choices": "a head on the first token ranks the choices",
+                 "words": "the language-model head scores each candidate in its place"}[self.layout]  # fmt: skip
+        some = f"; {self.limit:,} training examples, chosen by a fixed rule" if self.limit else ""
+        return {
+            "data": f"{self.corpus.note}{some}; at most {_VALIDATION:,} validation examples",
+            "input": f"{asked}; at most {self.longest} tokens",
+            **super().facts(),
+        }
 
     def _ready(self) -> _Ready:
         roots = (root_of(DATA), root_of(MODELS))
-        return _ready(self.corpus, self.encoder, self.pair, self.longest, self.limit, roots)
+        return _ready(self.corpus, self.encoder, self.pair, (self.longest, self.first_longest), self.limit, roots)

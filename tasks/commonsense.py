@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from smcbench.errors import InvalidInput
 from smcbench.files import parse_json
@@ -31,7 +31,7 @@ from . import _commonsense_mini as mini
 from . import _metrics
 from ._datasets import carve, dataset, held_out
 from ._recipes import recipe
-from ._rows import json_lines, one_of, rows, text, value_of
+from ._rows import json_lines, one_of, rows, text, texts, value_of
 from ._text import MINILM, ROBERTA_LARGE, Corpus, Encoder, Example, TextTask
 
 Splits = Mapping[Split, Sequence[Example]]
@@ -39,6 +39,7 @@ Splits = Mapping[Split, Sequence[Example]]
 ALPHA, BETA = 5.0, 0.4
 """Weight and width of WinoGrande's margin (fairseq's ``wsc_criterion``, as SMC-Bench runs it)."""
 
+_NOT_PRUNED = ("lm_head.dense.weight", "roberta.embeddings.token_type_embeddings.weight")
 _LETTERS = ("A", "B", "C", "D", "E")
 
 
@@ -48,9 +49,10 @@ _LETTERS = ("A", "B", "C", "D", "E")
 def _csqa(source: Dataset) -> Splits:
     def examples(file: str, split: str, hub: str) -> Iterator[Example]:
         for located in rows(source, file, hub, _csqa_rows):
-            choices = value_of(located, "choices")["text"]
-            if len(choices) != len(_LETTERS):
-                raise InvalidInput(f"{located.where}: has {len(choices)} choices, it must have {len(_LETTERS)}")
+            offered = value_of(located, "choices")
+            choices = texts(located, "choices", offered["text"], len(_LETTERS))
+            if list(offered["label"]) != list(_LETTERS):
+                raise InvalidInput(f"{located.where}: choices are labelled {offered['label']}, not A to E in turn")
             question = "Q: " + text(located, "question")
             yield Example(
                 f"csqa/{split}/{text(located, 'id')}",
@@ -70,8 +72,10 @@ def _csqa_rows(contents: Contents) -> Iterator[Located]:
             asked = row["question"]
             choices = {key: [choice[key] for choice in asked["choices"]] for key in ("label", "text")}
             yield Located(where, {**row, "question": asked["stem"], "choices": choices})
-        except (KeyError, TypeError) as error:
-            raise InvalidInput(f"{where}: not a row of CommonsenseQA ({error!r} is missing)") from None
+        except (KeyError, TypeError):
+            raise InvalidInput(
+                f"{where}: not a row of CommonsenseQA (id, answerKey, question with stem and choices)"
+            ) from None
 
 
 # -- WinoGrande (Sakaguchi et al., 2020)
@@ -86,7 +90,7 @@ def _winogrande(source: Dataset, size: str) -> Splits:
             if not gap:
                 raise InvalidInput(f"{located.where}: 'sentence' has no gap '_'")
             space = " " if before.endswith(" ") else ""
-            options = [text(located, name) for name in ("option1", "option2")]
+            options = texts(located, "option", [text(located, name) for name in ("option1", "option2")], 2)
             yield Example(
                 f"winogrande/{split}/{number}",
                 tuple((before.removesuffix(" "), space + option, after) for option in options),
@@ -119,12 +123,11 @@ def _race(source: Dataset) -> Splits:
             passage = text(located, "example_id").removesuffix(".txt")
             asked[passage] = number = asked.get(passage, -1) + 1
             article, question = (" ".join(text(located, key).split()) for key in ("article", "question"))
-            options = [" ".join(option.split()) for option in value_of(located, "options")]
-            if len(options) != 4:
-                raise InvalidInput(f"{located.where}: has {len(options)} options, it must have 4")
+            options = texts(located, "options", value_of(located, "options"), 4)
+            options = [" ".join(option.split()) for option in options]
             yield Example(
                 f"race/{split}/{passage}/{number}",
-                tuple((article, _answered(question, option)) for option in options),
+                tuple((_answered(question, option), article) for option in options),
                 one_of(located, "answer", _LETTERS[:4]),
             )
 
@@ -140,6 +143,8 @@ def _answered(question: str, option: str) -> str:
 def _race_members(contents: Contents) -> dict[str, list[Located]]:
     """The rows of an archive ``RACE/{train,dev,test}/{middle,high}/N.txt``, by split, one a question."""
     found: dict[str, list[Located]] = {"train": [], "dev": [], "test": []}
+    if not contents.raw.endswith(bytes(1024)):  # what ends an archive; tarfile would not miss it
+        raise InvalidInput(f"{contents.where}: a torn archive; fetch it again")
     try:
         with tarfile.open(fileobj=io.BytesIO(contents.raw)) as archive:
             for member in archive:
@@ -182,7 +187,7 @@ def _corpora() -> Iterator[Corpus]:
         read = functools.partial(_winogrande, source, size)
         yield Corpus(f"winogrande-{size}", read, f"train_{size}; {_CARVED}", source)
         yield Corpus(f"winogrande-{size}-joined", lambda read=read: _joined(read()), f"train_{size}; {_CARVED}", source)  # type: ignore[misc]
-    yield Corpus("race", functools.partial(_race, race), "train, dev and test as published, middle and high", race)
+    yield Corpus("race", functools.partial(_race, race), "train, dev and test as published, of both levels", race)
     for shape, generate in (("csqa", mini.csqa), ("winogrande", mini.winogrande), ("race", mini.race)):
         yield Corpus(f"{shape}-mini", functools.partial(generate, *_SIZES[shape]), _GENERATED)
         yield Corpus(f"{shape}-tiny", functools.partial(generate, *_TINY), _GENERATED)
@@ -241,6 +246,17 @@ class Commonsense(TextTask):
     def layout(self) -> Literal["choices", "words"]:
         """RoBERTa guesses WinoGrande's words; all else ranks."""
         return "words" if self.shape == "winogrande" and self.encoder.kind == "roberta" else "choices"
+
+    @property
+    def first_longest(self) -> int | None:
+        """128 tokens of question and option in RACE (fairseq's ``max-option-length``)."""
+        return 128 if self.source == "race" else None
+
+    def prunable(self, model: nn.Module) -> list[str]:
+        """The scope, without what SMC-Bench does not prune, the dense layer of the language-model head, and what its
+        RoBERTa does not have, transformers' single segment embedding.
+        """
+        return [name for name in super().prunable(model) if not name.endswith(_NOT_PRUNED)]
 
     @property
     def pair(self) -> Literal["single", "double"]:

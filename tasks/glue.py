@@ -142,7 +142,7 @@ def _corpora() -> Iterator[Corpus]:
         yield Corpus(name, functools.partial(_glue, name, source), _CARVED, source)
     source = dataset("mnli-dev")
     note = "MNLI's matched dev set, cut by premise into train, validation and test (7,815, 1,000, 1,000)"
-    yield Corpus("mnli-small", functools.partial(_mnli_small, source), note, source)
+    yield Corpus("mnli-small", functools.partial(_mnli_small, source), note, source, beside="mnli/mm/")
     generators: dict[str, Callable[[int, int, int], Splits]] = {
         "cola": mini.acceptability, "mnli": mini.entailment, "sts-b": mini.similarity
     }  # fmt: skip

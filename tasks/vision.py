@@ -172,9 +172,9 @@ class Images(Labelled):
         return (x - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
 
     def identity(self) -> dict[str, Any]:
-        """With a digest of the examples, and the commit of the checkpoint."""
+        """With digests of the examples and of the weights."""
         start = self.network.start
-        extra = {"checkpoint": [start.name, start.commit()]} if start is not None else {}
+        extra = {"weights": start.digest()} if start is not None else {}
         return {**super().identity(), "examples": self.collection.digest(), **extra}
 
     def facts(self) -> dict[str, Any]:

@@ -135,8 +135,8 @@ def test_info_says_what_is_missing_and_what_is_known(offline: Path, capsys: pyte
     assert found["parameters"] == 355_360_769
     assert found["prunable"] == 301_989_888
     assert found["scope"] == "encoder"
-    assert found["digest"].startswith("unknown: ")
-    assert "is missing" in found["digest"]
+    assert found["digest"] == found["examples"]
+    assert found["digest"].startswith("unknown without data commonsense/commonsense_qa and model FacebookAI")
 
 
 def test_info_of_a_task_whose_data_are_here(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:

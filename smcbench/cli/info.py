@@ -77,15 +77,19 @@ def _task(task: Task) -> dict[str, Any]:
     """All about a task; what cannot be told without data or weights that are not here says what is missing."""
     from smcbench.task import SPLITS
 
+    needs = {r: r.state() for r in task.requirements()}
+    absent = [f"{r.kind} {r.name}" for r, state in needs.items() if state != "local"]
+
     def told(of: Callable[[], Any]) -> Any:
+        """Looking must not start a download."""
+        if absent:
+            return f"unknown without {' and '.join(absent)} in a local folder"
         try:
             return of()
         except SmcbenchError as error:
             return f"unknown: {error}"
 
-    requirements = {f"{r.kind} {r.name}": f"{r.state()}; {r.licence}; {r.url}" for r in task.requirements()}
-    absent = [r for r in task.requirements() if r.state() == "missing"]
-    facts = {} if absent else told(task.facts)
+    facts = told(task.facts)
     return {
         "task": task.name,
         "about": paragraph(type(task).__doc__),
@@ -99,7 +103,8 @@ def _task(task: Task) -> dict[str, Any]:
         "variants": [f"{task.name}@{variant}" for variant in task.variants],
         **_counts(task),
         "examples": told(lambda: {split: len(task.data(split)) for split in SPLITS}),
-        "needs": requirements or "nothing that does not come with it",
+        "needs": {f"{r.kind} {r.name}": f"{state}; {r.licence}; {r.url}" for r, state in needs.items()}
+        or "nothing that does not come with it",
         "recipe": task.recipe.as_dict(),
         **(facts if isinstance(facts, dict) else {}),
         "qualified": _qualification(task),

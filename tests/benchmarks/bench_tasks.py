@@ -90,9 +90,7 @@ def test_evaluation(benchmark: Any, name: str, tmp_path: Path) -> None:
     benchmark.pedantic(lambda: None, rounds=1)
 
 
-def _alternate(
-    runs: dict[str, Callable[[], list[int]]], rounds: int
-) -> tuple[dict[str, float], dict[str, list[int]]]:
+def _alternate(runs: dict[str, Callable[[], list[int]]], rounds: int) -> tuple[dict[str, float], dict[str, list[int]]]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     answers = {}
     for turn in range(rounds):
