@@ -48,7 +48,7 @@ def written() -> Iterator[str]:
     }
     numbers: dict[str, int] = {}
     for family in sorted({task.family for task in tasks.values()}):
-        yield f"\n## {family.capitalize()}\n"
+        yield f"\n## {family.upper() if family == 'glue' else family.capitalize()}\n"
         own = {name: task for name, task in tasks.items() if task.family == family}
         for scale, about in SCALES.items():
             some = {name: task for name, task in own.items() if scale_of(name, task) == scale}
