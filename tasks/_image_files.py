@@ -200,7 +200,7 @@ class Tree(Dataset):
     def of(cls, key: str, flat: bool) -> Tree:
         """The data set of this key."""
         found = dataset(key)
-        return cls(found.name, found.licence, found.url, found.files, found.hub, flat)
+        return cls(found.name, found.licence, found.url, found.files, found.hub, found.form, flat)
 
     def state(self) -> State:
         """Whether its folders are there, or can be asked of the hub."""

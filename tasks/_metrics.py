@@ -23,8 +23,8 @@ def accuracy(labels: Scores, predictions: Scores) -> float:
 def f1(labels: Scores, predictions: Scores) -> float:
     """Harmonic mean of precision and recall of class 1.
 
-    >>> f1([0, 1, 1, 0], [0, 1, 0, 0])
-    66.66666666666667
+    >>> round(f1([0, 1, 1, 0], [0, 1, 0, 0]), 6)
+    66.666667
     """
     return 100 * float(_imported("sklearn.metrics").f1_score(labels, predictions, zero_division=0.0))
 

@@ -1,10 +1,11 @@
-"""What all tests share: one thread, and the option that rewrites the golden files."""
+"""What all tests share: one thread, no network, and the option that rewrites the golden files."""
 
 from __future__ import annotations
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; test processes inherit it
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is; no test asks it
 
 import pytest
 
