@@ -18,7 +18,7 @@ import torch
 
 from smcbench import plugins
 from smcbench.session import build_model
-from smcbench_tasks import _text
+from smcbench_tasks import _images, _text
 
 _BATCH = 32
 pytestmark = pytest.mark.skipif(
@@ -111,6 +111,7 @@ def test_preparation(benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
         seconds = []
         for _ in range(2):
             _text._ready.cache_clear()
+            _images._ready.cache_clear()
             begin = time.perf_counter()
             for split in ("train", "validation", "test"):
                 task.data(split)
