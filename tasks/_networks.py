@@ -236,6 +236,33 @@ class SmallViT(Network):
         return SmallViT(4, 16, 2, 2, 32)
 
 
+class Large(Network):
+    """A network that takes colour images of one size, and may start from a checkpoint."""
+
+    size: int
+    checkpoint: str | None = None
+
+    @property
+    def side(self) -> int:
+        """Its size."""
+        return self.size
+
+    @property
+    def colour(self) -> bool:
+        """It takes colour."""
+        return True
+
+    @property
+    def start(self) -> Checkpoint | None:
+        """The checkpoint."""
+        return CHECKPOINTS[self.checkpoint] if self.checkpoint else None
+
+    def random(self) -> Network:
+        """Without the checkpoint."""
+        without: dict[str, Any] = {"checkpoint": None}
+        return dataclasses.replace(self, **without) if self.checkpoint else self
+
+
 class Still(nn.BatchNorm2d):
     """Batch norm that stays in evaluation mode, with the statistics it has."""
 
@@ -249,7 +276,7 @@ class Still(nn.BatchNorm2d):
 
 
 @dataclass(frozen=True)
-class BigResNet(Network):
+class BigResNet(Large):
     """ResNet-50 of transformers' making: 25,557,032 parameters for a thousand classes.
 
     Attributes:
@@ -266,24 +293,9 @@ class BigResNet(Network):
     kind: str = "resnet50"
 
     @property
-    def side(self) -> int:
-        """Its size."""
-        return self.size
-
-    @property
-    def colour(self) -> bool:
-        """It takes colour."""
-        return True
-
-    @property
     def normal(self) -> tuple[Sequence[float], Sequence[float]]:
         """ImageNet's."""
         return IMAGENET_MEAN, IMAGENET_STD
-
-    @property
-    def start(self) -> Checkpoint | None:
-        """The checkpoint."""
-        return CHECKPOINTS[self.checkpoint] if self.checkpoint else None
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -315,13 +327,9 @@ class BigResNet(Network):
         """Two bottlenecks."""
         return BigResNet(8, (16, 32), (1, 1), 12, still=self.still)
 
-    def random(self) -> BigResNet:
-        """Without the checkpoint."""
-        return dataclasses.replace(self, checkpoint=None)
-
 
 @dataclass(frozen=True)
-class MobileNet(Network):
+class MobileNet(Large):
     """MobileNetV2 (Sandler et al., 2018, arXiv:1801.04381) of transformers' making: 3,504,872 parameters.
 
     That is torchvision's count. Google's checkpoints have 3,506,153: their classifier has a 1,001st class, background,
@@ -333,16 +341,6 @@ class MobileNet(Network):
     multiplier: float = 1.0
     size: int = 224
     kind: str = "mobilenet"
-
-    @property
-    def side(self) -> int:
-        """Its size."""
-        return self.size
-
-    @property
-    def colour(self) -> bool:
-        """It takes colour."""
-        return True
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -394,7 +392,7 @@ class Zeroshot(nn.Module):
 
 
 @dataclass(frozen=True)
-class Clip(Network):
+class Clip(Large):
     """CLIP (Radford et al., 2021, arXiv:2103.00020), the tower of vision of ViT-B/32, classifying without a head.
 
     87,456,000 parameters and 393,216 of the projection; the tower of text is frozen: it only makes the directions of
@@ -412,24 +410,9 @@ class Clip(Network):
     kind: str = "clip"
 
     @property
-    def side(self) -> int:
-        """Its size."""
-        return self.size
-
-    @property
-    def colour(self) -> bool:
-        """It takes colour."""
-        return True
-
-    @property
     def normal(self) -> tuple[Sequence[float], Sequence[float]]:
         """CLIP's."""
         return CLIP_MEAN, CLIP_STD
-
-    @property
-    def start(self) -> Checkpoint | None:
-        """The checkpoint."""
-        return CHECKPOINTS[self.checkpoint] if self.checkpoint else None
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -463,10 +446,6 @@ class Clip(Network):
     def tiny(self) -> Clip:
         """Two layers."""
         return Clip(4, 16, 2, 2, 32, 8, 16, None)
-
-    def random(self) -> Clip:
-        """Without the checkpoint."""
-        return dataclasses.replace(self, checkpoint=None)
 
 
 def _directions(checkpoint: Checkpoint, collection: Collection) -> dict[str, Any]:
