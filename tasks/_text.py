@@ -25,8 +25,8 @@ from smcbench.task import SPLITS, Batch, Outputs, Scope, Split
 from ._evaluating import buckets, chunks
 from ._labelled import Labelled
 
-_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 17}
-"""Padded tokens of a batch for evaluation."""
+_TOKENS = {"cpu": 1 << 10, "cuda": 1 << 17}
+"""Padded tokens of a batch for evaluation: what fits a core's cache, and what fills a GPU."""
 _CHUNK = 4096
 """Examples tokenised at a time."""
 _VALIDATION = 1000
