@@ -341,7 +341,7 @@ def root_of(variable: str) -> Path | None:
 
 def online() -> bool:
     """Whether the hub may be asked at all."""
-    return not any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in ("HF_HUB_OFFLINE",))
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE")
 
 
 def unpacked(path: Path) -> Contents:

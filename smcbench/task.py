@@ -134,9 +134,13 @@ class Task(ABC):
         Raises:
             InvalidInput: something is missing or not what it should be.
         """
+        sizes: dict[str, int] = {
+            split: len(self.data(split)) for split in SPLITS
+        }  # from the cache, if it was done before
         for requirement in self.requirements():
-            requirement.fetch()
-        return {split: len(self.data(split)) for split in SPLITS}
+            if requirement.kind == "model":
+                requirement.fetch()
+        return sizes
 
     @property
     def qualification(self) -> Qualification | None:

@@ -20,6 +20,21 @@ _DECIMALS = 5
 """Of a predicted number: more would tell one batch size from another."""
 
 
+class Lazy(Sequence[Any]):
+    """Examples that are put together one at a time, when asked for."""
+
+    @abstractmethod
+    def made(self, index: int) -> Any:
+        """The example at an index in [0, length)."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.made(index % len(self))
+
+
 class Labelled(Task):
     """Logits against one label an example.
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from smcbench.task import Split
 
+from ._labelled import Lazy
+
 Shape = tuple[int, int, int]
 """Height, width and channels."""
 
@@ -34,7 +36,7 @@ class Arrays(NamedTuple):
     ids: Sequence[str]
 
 
-class Pictures(Sequence[Picture]):
+class Pictures(Lazy):
     """Examples that are put together one at a time when asked for."""
 
     def __init__(self, ids: Sequence[Any], labels: Sequence[int], image: Callable[[int], Any]) -> None:
@@ -44,12 +46,8 @@ class Pictures(Sequence[Picture]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def made(self, index: int) -> Picture:
+        """One picture, its image memory-mapped or still in its file."""
         return Picture(str(self.ids[index]), self._image(index), self.labels[index])
 
 

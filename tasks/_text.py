@@ -23,7 +23,7 @@ from smcbench.sources import DATA, MODELS, Checkpoint, Dataset, Requirement, pre
 from smcbench.task import SPLITS, Batch, Outputs, Scope, Split
 
 from ._evaluating import buckets, chunks
-from ._labelled import Labelled
+from ._labelled import Labelled, Lazy
 
 _TOKENS = {"cpu": 1 << 10, "cuda": 1 << 17}
 """Padded tokens of a batch for evaluation: what fits a core's cache, and what fills a GPU."""
@@ -275,7 +275,7 @@ def pack(
     }
 
 
-class Packed(Sequence[Encoded]):
+class Packed(Lazy):
     """Examples over packed arrays, made one at a time when asked for."""
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
@@ -290,12 +290,8 @@ class Packed(Sequence[Encoded]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def made(self, index: int) -> Encoded:
+        """The sequences of one example, their spans and its label."""
         rows = range(index * self.choices, (index + 1) * self.choices)
         return Encoded(
             self.ids[index],
