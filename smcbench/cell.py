@@ -8,15 +8,16 @@ import inspect
 import os
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from smcbench import files, plugins
+from smcbench.account import Conduct
 from smcbench.cache import Cache
 from smcbench.errors import Busy, MissedSparsity, NotFinite, SmcbenchError, SparsifierError, UsageError, describe
 from smcbench.journal import Journal
@@ -27,8 +28,10 @@ from smcbench.session import Session, build_model
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.distributions import count
 from smcbench.state import write_tensors
-from smcbench.task import Task
+from smcbench.task import Evaluation, Task
 from smcbench.trainer import ENGINE
+
+T = TypeVar("T")
 
 
 class Skipped(SmcbenchError):
@@ -130,9 +133,11 @@ def _run(task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, option
             return done
         cache = Cache(options.cache or store.root / "cache")
         # The source too: what an edited method left unfinished is not to be gone on with.
-        journal = Journal(folder, f"{spec.run_id(ENGINE)}-{named.source[:12]}", cache, wait=options.wait)
+        run = f"{spec.run_id(ENGINE)}-{named.source[:12]}"
+        places = [folder] if len(task.parts) == 1 else [folder / f"part-{number}" for number in range(len(task.parts))]
+        journals = [Journal(place, run, cache, wait=options.wait) for place in places]
         try:
-            record = _measure(task, named, spec, store, journal, options)
+            record = _measure(task, named, spec, store, journals, options)
             store.write(record)
         except Busy:
             raise
@@ -140,7 +145,8 @@ def _run(task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, option
             store.fail(spec, ENGINE, *classified(error, named.label))
             files.write(folder / "traceback.txt", traceback.format_exc())
             raise
-        journal.close()
+        for journal in journals:
+            journal.close()
         for leftover in ("traceback.txt", "lock"):
             (folder / leftover).unlink(missing_ok=True)
         return record
@@ -161,16 +167,58 @@ def classified(error: BaseException, label: str) -> tuple[FailureClass, str]:
     return "error", f"{label} raised {describe(error)}{where}"
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """What one training left: of a task in parts there are several."""
+
+    session: Session
+    evaluation: Evaluation
+    counts: r.Denominators
+    densities: dict[str, float]
+
+
 def _measure(
-    task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, journal: Journal, options: Options
+    task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, journals: Sequence[Journal], options: Options
 ) -> r.RunRecord:
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {options.device!r}: torch sees no CUDA device here; use --device cpu")
     _be_deterministic()
     reset_peak_memory(device)
+    runs = [_train(part, named, spec, journal, options) for part, journal in zip(task.parts, journals, strict=True)]
+    evaluation = task.pooled([run.evaluation for run in runs])
+    folder = store.folder(spec, ENGINE)
+    states = [run.session.snapshot() for run in runs]
+    masks = [run.session.mask.pack() for run in runs]
+    shapes = _named([run.session.mask.shapes() for run in runs])
+    write_tensors(folder / "weights.safetensors", _named([state.tensors for state in states]), {"task": task.name})
+    write_tensors(folder / "mask.safetensors", _named(masks), {"shapes": shapes})
+    conduct = _conduct([run.session.conduct for run in runs])
+    steps = max(run.session.account.steps for run in runs)
+    weights = [state.digest() for state in states]
+    return r.RunRecord(
+        schema=1,
+        run=spec.run_id(ENGINE),
+        spec=spec,
+        metric=r.MetricInfo(**dataclasses.asdict(task.metric)),
+        scores={name: float(score) for name, score in evaluation.scores.items()},
+        sparsity=_report([run.counts for run in runs], spec.sparsity, _named([run.densities for run in runs])),
+        cost=_cost(runs, peak_memory(device)),
+        conduct=conduct,
+        category=r.category_of(conduct, steps, runs[0].session.recipe.steps),
+        digests=r.Digests(
+            weights=weights[0] if len(runs) == 1 else files.digest(weights),
+            mask=_mask_digest(_named(masks)),
+            predictions=store.write_predictions(spec, ENGINE, evaluation.predictions),
+        ),
+        provenance=provenance(device, r.Source(task=_source(type(task)), sparsifier=named.source)),
+    )
+
+
+def _train(task: Task, named: plugins.Named, spec: r.RunSpec, journal: Journal, options: Options) -> _Trained:
+    """One training of the sparsifier, checked and scored."""
     recipe = task.recipe.stretched(spec.budget)
-    model = build_model(task, spec.seed, device)
+    model = build_model(task, spec.seed, torch.device(options.device))
     shapes = {name: p.shape for name, p in model.named_parameters()}
     stretched = task if spec.budget == 1 else dataclasses.replace(task, recipe=recipe)  # type: ignore[type-var]
     session = Session(stretched, model, recipe, spec.seed, journal=journal, compile=options.compile)
@@ -179,39 +227,41 @@ def _measure(
             f"sparsity {spec.sparsity!r} would leave none of the {session.mask.total:,} prunable weights of {task.name}"
         )
     named.sparsifier.sparsify(session, spec.sparsity)
-
     weights = verified(session.model, shapes, task.prunable(model), session, spec.sparsity, named.label)
-    evaluation = task.evaluate(session.model, "test")
-    folder = store.folder(spec, ENGINE)
-    state = session.snapshot()
-    write_tensors(folder / "weights.safetensors", state.tensors, {"task": task.name})
-    write_tensors(folder / "mask.safetensors", session.mask.pack(), {"shapes": session.mask.shapes()})
-    flops = session.flops
-    densities = {name: int(torch.count_nonzero(w)) / w.numel() for name, w in weights.items()}
-    conduct = r.Conduct(**session.conduct.as_dict())
-    return r.RunRecord(
-        schema=1,
-        run=spec.run_id(ENGINE),
-        spec=spec,
-        metric=r.MetricInfo(**dataclasses.asdict(task.metric)),
-        scores={name: float(score) for name, score in evaluation.scores.items()},
-        sparsity=_report(session.model, weights, spec.sparsity, densities),
-        cost=r.Cost(
-            **session.account.as_dict(),
-            budget_flops=recipe.steps * round(flops.step()),
-            inference_flops=flops.inference(densities) / recipe.batch_size,
-            inference_flops_dense=flops.inference() / recipe.batch_size,
-            peak_memory=peak_memory(device),
-        ),
-        conduct=conduct,
-        category=r.category_of(conduct, session.account.steps, recipe.steps),
-        digests=r.Digests(
-            weights=state.digest(),
-            mask=_mask_digest(session.mask.pack()),
-            predictions=store.write_predictions(spec, ENGINE, evaluation.predictions),
-        ),
-        provenance=provenance(device, r.Source(task=_source(type(task)), sparsifier=named.source)),
+    session.reset_optimizer()  # its moments would lie about until all parts are done
+    return _Trained(
+        session,
+        task.evaluate(session.model, "test"),
+        denominators(session.model, weights),
+        {name: int(torch.count_nonzero(w)) / w.numel() for name, w in weights.items()},
     )
+
+
+def _named(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
+    """What the parts have by name; of several, under the number of the part."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {f"{number}.{name}": value for number, part in enumerate(parts) for name, value in part.items()}
+
+
+def _cost(runs: Sequence[_Trained], memory: int | None) -> r.Cost:
+    """The sum over all trainings; inference is the mean of an example over the models."""
+    bills = [run.session.account.as_dict() for run in runs]
+    flops = [(run, run.session.flops, run.session.recipe) for run in runs]
+    return r.Cost(
+        **{key: sum(bill[key] for bill in bills) for key in bills[0]},
+        budget_flops=sum(recipe.steps * round(f.step()) for _, f, recipe in flops),
+        inference_flops=sum(f.inference(run.densities) / recipe.batch_size for run, f, recipe in flops) / len(runs),
+        inference_flops_dense=sum(f.inference() / recipe.batch_size for _, f, recipe in flops) / len(runs),
+        peak_memory=memory,
+    )
+
+
+def _conduct(found: Sequence[Conduct]) -> r.Conduct:
+    """That of the only training, or the furthest that any of several went."""
+    every = [conduct.as_dict() for conduct in found]
+    most = {key: max((each[key] for each in every if each[key] is not None), default=None) for key in every[0]}
+    return r.Conduct(**most)
 
 
 def verified(
@@ -255,18 +305,20 @@ def verified(
     return weights
 
 
-def _report(
-    model: nn.Module, weights: Mapping[str, nn.Parameter], target: float, densities: dict[str, float]
-) -> r.SparsityReport:
-    counts = denominators(model, weights)
-    scope = counts.scope
+def _report(counts: Sequence[r.Denominators], target: float, densities: dict[str, float]) -> r.SparsityReport:
+    def summed(name: str) -> r.Count:
+        found = [getattr(each, name) for each in counts]
+        return r.Count(sum(each.weights for each in found), sum(each.zeros for each in found))
+
+    scope = summed("scope")
     return r.SparsityReport(
         target=target,
         measured=scope.zeros / scope.weights,
         kept=scope.weights - scope.zeros,
         total=scope.weights,
-        denominators=counts,
+        denominators=r.Denominators(**{f.name: summed(f.name) for f in dataclasses.fields(r.Denominators)}),
         layers=densities,
+        parts=len(counts) if len(counts) > 1 else None,
     )
 
 

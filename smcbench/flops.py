@@ -60,10 +60,11 @@ def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], tra
     """
     owners = {p.untyped_storage().data_ptr(): name for name, p in weights.items()}
     ahead, behind = _Trace(owners), _Trace(owners)
-    with ahead:
-        value = loss()
-    with behind:
-        torch.autograd.grad(value, trained, allow_unused=True)
+    with torch.backends.cudnn.flags(enabled=False):  # a recurrent layer is then the products it consists of
+        with ahead:
+            value = loss()
+        with behind:
+            torch.autograd.grad(value, trained, allow_unused=True)
     # The product that makes the gradient of a weight reads activations only, so it carries no name; it costs as much
     # as the forward product. A convolution makes both gradients in one operation, which does read the weight.
     backward_weight = {name: flops for name, flops in ahead.products.items() if weights[name].requires_grad}

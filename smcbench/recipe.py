@@ -31,7 +31,9 @@ class Recipe:
     """Of Adam and AdamW."""
     eps: float = 1e-8
     weight_decay: float = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Literal["constant", "linear", "cosine", "step"] = "linear"
+    drops: tuple[float, ...] = ()
+    """Of schedule ``step``: the fractions of the run at which the rate is halved."""
     warmup: float = 0.0
     """Fraction of the steps over which the rate rises from zero."""
     final: float = 0.0
@@ -43,13 +45,16 @@ class Recipe:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
+        for name in ("betas", "drops"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, ok, must in (
             ("steps", self.steps >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("lr", self.lr > 0 and math.isfinite(self.lr), "a positive number"),
             ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
             ("final", 0 <= self.final <= 1, "in [0, 1]"),
+            ("drops", all(0 < drop < 1 for drop in self.drops), "fractions in (0, 1)"),
+            ("drops", not self.drops or self.schedule == "step", "empty unless the schedule is 'step'"),
             ("clip", self.clip is None or self.clip > 0, "positive, or none"),
             ("accumulate", self.accumulate >= 1 and self.batch_size % self.accumulate == 0, "a divisor of batch_size"),
         ):
@@ -62,6 +67,9 @@ class Recipe:
         >>> r = Recipe(steps=100, batch_size=8, lr=1.0, schedule="linear", warmup=0.1)
         >>> [round(r.factor_at(i), 3) for i in (0, 9, 10, 55, 99)]
         [0.1, 1.0, 1.0, 0.5, 0.011]
+        >>> r = Recipe(steps=100, batch_size=8, lr=1.0, schedule="step", drops=(0.4, 0.8))
+        >>> [r.factor_at(i) for i in (0, 39, 40, 79, 80)]
+        [1.0, 1.0, 0.5, 0.5, 0.25]
         """
         rise = self.at(self.warmup)
         if index < rise:
@@ -69,6 +77,8 @@ class Recipe:
         progress = min(1.0, (index - rise) / max(1, self.steps - rise))
         if self.schedule == "constant":
             return 1.0
+        if self.schedule == "step":
+            return 0.5 ** sum(index >= self.at(drop) for drop in self.drops)
         fall = 1 - progress if self.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
         return self.final + (1 - self.final) * fall
 
@@ -83,8 +93,9 @@ class Recipe:
         return round(fraction * self.steps)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON has them."""
-        return {**dataclasses.asdict(self), "betas": list(self.betas)}
+        """The fields by name, as JSON has them; ``drops`` only where there are some."""
+        fields = {**dataclasses.asdict(self), "betas": list(self.betas), "drops": list(self.drops)}
+        return {name: value for name, value in fields.items() if name != "drops" or value}
 
     def replace(self, **changes: Any) -> Recipe:
         """A recipe with some fields changed."""

@@ -69,7 +69,7 @@ class File:
     def count(self, raw: bytes) -> int | None:
         """The rows in the bytes of such a file, where that can be told without reading it row by row."""
         name = self.names[0]
-        if name.endswith((".tsv", ".jsonl")):
+        if name.endswith((".tsv", ".csv", ".jsonl")):
             return raw.count(b"\n") + (not raw.endswith(b"\n")) - self.header - self.malformed
         if name.endswith("-ubyte"):
             return int.from_bytes(raw[4:8], "big")

@@ -124,6 +124,16 @@ class Task(ABC):
         changes = {"name": f"{self.name}@{which}", **self.variants[which]}
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
+    @property
+    def parts(self) -> tuple[Task, ...]:
+        """The trainings a run consists of: one; or one for each fold of a cross-validation (``parts.Pooled``)."""
+        return (self,)
+
+    def pooled(self, found: Sequence[Evaluation]) -> Evaluation:
+        """The evaluation of the whole from those of its parts."""
+        (only,) = found
+        return only
+
     def requirements(self) -> Sequence[Requirement]:
         """The data sets and pretrained models it needs that do not come with the package."""
         return ()

@@ -123,6 +123,8 @@ class SparsityReport:
     total: int
     denominators: Denominators
     layers: Mapping[str, float]
+    parts: int | None = None
+    """Trainings that were pooled, where there was more than one: each kept its own count, rounded by itself."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ class RunRecord:
         if (
             (found.total, found.kept) != (scope.weights, scope.weights - scope.zeros)
             or found.target != record.spec.sparsity
-            or found.kept > round((1 - found.target) * found.total)
+            or found.kept > round((1 - found.target) * found.total) + (found.parts or 1) // 2
             or abs(found.measured * found.total - scope.zeros) > 0.5
         ):
             raise InvalidInput(f"{where}: sparsity does not add up to the {record.spec.sparsity!r} of its spec")
