@@ -86,6 +86,7 @@ CHECKPOINTS = {
     checkpoint.name: checkpoint
     for checkpoint in (
         Checkpoint("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59", "MIT"),
+        Checkpoint("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b", "MIT"),
         Checkpoint("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", "Apache-2.0"),
         Checkpoint(
             "sentence-transformers/all-MiniLM-L6-v2",
@@ -123,8 +124,10 @@ class Encoder:
     pretrained: bool = True
     """Whether the checkpoint's weights are taken too."""
 
-    def build(self, head: Literal["classes", "choices", "words"], outputs: int) -> nn.Module:
+    def build(self, head: Literal["classes", "choices", "words", "states"], outputs: int) -> nn.Module:
         """The model in fp32 with a head for classes, for ranking choices, or the (tied) one of the language model.
+
+        With ``states`` it has none, and no pooler: it gives the states of all tokens.
 
         Raises:
             InvalidInput: the checkpoint is missing, or does not fill the model.
@@ -132,8 +135,9 @@ class Encoder:
         import transformers
 
         family = {"bert": "Bert", "roberta": "Roberta"}[self.kind]
-        kind = {"classes": "SequenceClassification", "choices": "MultipleChoice", "words": "MaskedLM"}[head]
-        made = getattr(transformers, f"{family}For{kind}")
+        kind = {"classes": "ForSequenceClassification", "choices": "ForMultipleChoice", "words": "ForMaskedLM"}
+        made = getattr(transformers, family + kind.get(head, "Model"))
+        options = {"add_pooling_layer": False} if head == "states" else {}
         config = getattr(transformers, f"{family}Config")(
             vocab_size=self.vocabulary,
             hidden_size=self.width,
@@ -149,18 +153,21 @@ class Encoder:
             **({"type_vocab_size": 1, "layer_norm_eps": 1e-5} if self.kind == "roberta" else {}),
         )
         if self.checkpoint is None or not self.pretrained:
-            return made(config)  # type: ignore[no-any-return]
-        new = () if head == "words" else ("classifier.", f"{self.kind}.pooler.")
-        return _pretrained(made, config, CHECKPOINTS[self.checkpoint], new)
+            return made(config, **options)  # type: ignore[no-any-return]
+        new = ("classifier.", f"{self.kind}.pooler.") if head in ("classes", "choices") else ()
+        return _pretrained(made, config, CHECKPOINTS[self.checkpoint], new, options)
 
 
+ROBERTA_BASE = Encoder("roberta", 50265, 768, 12, 12, 3072, 514, checkpoint="FacebookAI/roberta-base")
 ROBERTA_LARGE = Encoder("roberta", 50265, 1024, 24, 16, 4096, 514, checkpoint="FacebookAI/roberta-large")
 BERT_BASE = Encoder("bert", 30522, 768, 12, 12, 3072, checkpoint="google-bert/bert-base-uncased")
 BERT_SPARSE = dataclasses.replace(BERT_BASE, checkpoint="neuralmagic/oBERT-12-upstream-pruned-unstructured-90-v2")
 MINILM = Encoder("bert", 30522, 384, 6, 12, 1536, checkpoint="sentence-transformers/all-MiniLM-L6-v2")
 
 
-def _pretrained(made: Any, config: Any, checkpoint: Checkpoint, new: tuple[str, ...]) -> nn.Module:
+def _pretrained(
+    made: Any, config: Any, checkpoint: Checkpoint, new: tuple[str, ...], options: Mapping[str, Any]
+) -> nn.Module:
     """The checkpoint's weights; only what begins with ``new`` may be random."""
     from transformers.utils import logging
 
@@ -171,7 +178,7 @@ def _pretrained(made: Any, config: Any, checkpoint: Checkpoint, new: tuple[str, 
     logging.disable_progress_bar()
     try:
         model, report = made.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
         )
     finally:
         logging.set_verbosity(level)
