@@ -48,6 +48,21 @@ def keys(count: int, seed: int = 0) -> list[str]:
     return list(found)
 
 
+def translated(key: str, language: str) -> bool:
+    """Whether all of a phrase has a translation of its own: none is in English, or the raw key of a unit.
+
+    Of the units that CLDR has no name for in a language, Babel shows the key; other names are the same in English.
+
+    >>> translated("quantity/5 mass-gram+11 volume-liter/and", "fr"), render("quantity/11 volume-liter/and", "my")
+    (True, '11 volume-liter')
+    """
+    kind, values, _ = key.split("/")
+    if kind == "date":
+        return True
+    parts = (f"{kind}/{part}/and" for part in values.split("+"))
+    return all(render(part, language) not in (render(part, "en"), part.split("/")[1]) for part in parts)
+
+
 @functools.cache
 def render(key: str, language: str) -> str:
     """A phrase in a language, with plain spaces.
