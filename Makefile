@@ -9,11 +9,13 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check -qq
 INSTALLED := $(VENV)/installed
 BUILT := build/typecheck
+FAIRSEQ := build/fairseq
+SITE := import sysconfig; site = sysconfig.get_path("purelib")
 
 export OMP_NUM_THREADS := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench fairseq clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -34,6 +36,9 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(VENV)/bin/pytest tests/benchmarks --benchmark-enable --benchmark-only -s -o python_files='bench_*.py'
 
+fairseq: $(FAIRSEQ)/installed
+	$(FAIRSEQ)/bin/python -m pytest -m 'fairseq and not slow' tests/test_fairseq.py
+
 clean:
 	rm -rf build dist demo .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +
@@ -46,4 +51,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt '$(TORCH)'
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# fairseq in an environment of its own that also sees the first one: it is old, and is compiled when it is installed.
+$(FAIRSEQ)/installed: $(INSTALLED)
+	@echo "installing fairseq into $(FAIRSEQ), once; this takes a minute"
+	@$(VENV)/bin/python -m venv $(FAIRSEQ)
+	@$(VENV)/bin/python -c '$(SITE); print(f"import site; site.addsitedir({site!r})")' \
+		> "$$($(FAIRSEQ)/bin/python -c '$(SITE); print(site)')/first.pth"
+	@$(subst $(VENV),$(FAIRSEQ),$(PIP)) install -c constraints.txt -e '.[fairseq]'
+	@$(subst $(VENV),$(FAIRSEQ),$(PIP)) install --no-deps fairseq==0.12.2
 	@touch $@

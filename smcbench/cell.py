@@ -17,17 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from smcbench import files, plugins
-from smcbench.account import Conduct
+from smcbench.account import Account, Conduct
 from smcbench.cache import Cache
 from smcbench.errors import Busy, MissedSparsity, NotFinite, SmcbenchError, SparsifierError, UsageError, describe
+from smcbench.flops import Flops
 from smcbench.journal import Journal
 from smcbench.provenance import peak_memory, provenance, reset_peak_memory
+from smcbench.recipe import Recipe
 from smcbench.results import record as r
 from smcbench.results.store import FailureClass, Store
 from smcbench.session import Session, build_model
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.distributions import count
-from smcbench.state import write_tensors
+from smcbench.state import State, write_tensors
 from smcbench.task import Evaluation, Task
 from smcbench.trainer import ENGINE
 
@@ -169,12 +171,17 @@ def classified(error: BaseException, label: str) -> tuple[FailureClass, str]:
 
 @dataclass(frozen=True)
 class _Trained:
-    """What one training left: of a task in parts there are several."""
+    """What one training left, off the device: of a task in parts there are several."""
 
-    session: Session
+    state: State
+    digest: str
     evaluation: Evaluation
     counts: r.Denominators
     densities: dict[str, float]
+    account: Account
+    conduct: Conduct
+    recipe: Recipe
+    flops: Flops
 
 
 def _measure(
@@ -188,14 +195,12 @@ def _measure(
     runs = [_train(part, named, spec, journal, options) for part, journal in zip(task.parts, journals, strict=True)]
     evaluation = task.pooled([run.evaluation for run in runs])
     folder = store.folder(spec, ENGINE)
-    states = [run.session.snapshot() for run in runs]
-    masks = [run.session.mask.pack() for run in runs]
-    shapes = _named([run.session.mask.shapes() for run in runs])
-    write_tensors(folder / "weights.safetensors", _named([state.tensors for state in states]), {"task": task.name})
-    write_tensors(folder / "mask.safetensors", _named(masks), {"shapes": shapes})
-    conduct = _conduct([run.session.conduct for run in runs])
-    steps = max(run.session.account.steps for run in runs)
-    weights = [state.digest() for state in states]
+    masks = _named([run.state.mask.pack() for run in runs])
+    shapes = _named([run.state.mask.shapes() for run in runs])
+    write_tensors(folder / "weights.safetensors", _named([run.state.tensors for run in runs]), {"task": task.name})
+    write_tensors(folder / "mask.safetensors", masks, {"shapes": shapes})
+    conduct = _conduct([run.conduct for run in runs])
+    steps = max(run.account.steps for run in runs)
     return r.RunRecord(
         schema=1,
         run=spec.run_id(ENGINE),
@@ -205,13 +210,13 @@ def _measure(
         sparsity=_report([run.counts for run in runs], spec.sparsity, _named([run.densities for run in runs])),
         cost=_cost(runs, peak_memory(device)),
         conduct=conduct,
-        category=r.category_of(conduct, steps, runs[0].session.recipe.steps),
+        category=r.category_of(conduct, steps, runs[0].recipe.steps),
         digests=r.Digests(
-            weights=weights[0] if len(runs) == 1 else files.digest(weights),
-            mask=_mask_digest(_named(masks)),
+            weights=runs[0].digest if len(runs) == 1 else files.digest([run.digest for run in runs]),
+            mask=_mask_digest(masks),
             predictions=store.write_predictions(spec, ENGINE, evaluation.predictions),
         ),
-        provenance=provenance(device, r.Source(task=_source(type(task)), sparsifier=named.source)),
+        provenance=provenance(device, r.Source(task=_source(type(task.parts[0])), sparsifier=named.source)),
     )
 
 
@@ -228,12 +233,23 @@ def _train(task: Task, named: plugins.Named, spec: r.RunSpec, journal: Journal, 
         )
     named.sparsifier.sparsify(session, spec.sparsity)
     weights = verified(session.model, shapes, task.prunable(model), session, spec.sparsity, named.label)
-    session.reset_optimizer()  # its moments would lie about until all parts are done
+    state = session.snapshot().cpu()
+    digest = state.digest()
+    # A part that was scored waits for the others: resumed, it need not be scored again.
+    scored = journal.noted(digest)
+    evaluation = task.evaluate(session.model, "test") if scored is None else Evaluation(**scored)
+    if scored is None:
+        journal.note(digest, dataclasses.asdict(evaluation))
     return _Trained(
-        session,
-        task.evaluate(session.model, "test"),
+        state,
+        digest,
+        evaluation,
         denominators(session.model, weights),
         {name: int(torch.count_nonzero(w)) / w.numel() for name, w in weights.items()},
+        session.account,
+        session.conduct,
+        recipe,
+        session.flops,
     )
 
 
@@ -246,22 +262,23 @@ def _named(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
 
 def _cost(runs: Sequence[_Trained], memory: int | None) -> r.Cost:
     """The sum over all trainings; inference is the mean of an example over the models."""
-    bills = [run.session.account.as_dict() for run in runs]
-    flops = [(run, run.session.flops, run.session.recipe) for run in runs]
+    bills = [run.account.as_dict() for run in runs]
     return r.Cost(
         **{key: sum(bill[key] for bill in bills) for key in bills[0]},
-        budget_flops=sum(recipe.steps * round(f.step()) for _, f, recipe in flops),
-        inference_flops=sum(f.inference(run.densities) / recipe.batch_size for run, f, recipe in flops) / len(runs),
-        inference_flops_dense=sum(f.inference() / recipe.batch_size for _, f, recipe in flops) / len(runs),
+        budget_flops=sum(run.recipe.steps * round(run.flops.step()) for run in runs),
+        inference_flops=sum(run.flops.inference(run.densities) / run.recipe.batch_size for run in runs) / len(runs),
+        inference_flops_dense=sum(run.flops.inference() / run.recipe.batch_size for run in runs) / len(runs),
         peak_memory=memory,
     )
 
 
 def _conduct(found: Sequence[Conduct]) -> r.Conduct:
-    """That of the only training, or the furthest that any of several went."""
-    every = [conduct.as_dict() for conduct in found]
-    most = {key: max((each[key] for each in every if each[key] is not None), default=None) for key in every[0]}
-    return r.Conduct(**most)
+    """That of the only training, or of several the furthest that any went."""
+    merged: dict[str, Any] = {}
+    for key in found[0].as_dict():
+        values = [value for each in found if (value := getattr(each, key)) is not None]
+        merged[key] = (min if key == "first_prune" else max)(values, default=None)
+    return r.Conduct(**merged)
 
 
 def verified(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,16 @@ PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def evaluate(
-    path: Path, task: Task, *, trust: bool = False, device: str = "cpu"
+    path: Path,
+    task: Task,
+    *,
+    trust: bool = False,
+    device: str = "cpu",
+    through: Callable[[nn.Module], nn.Module] | None = None,
 ) -> tuple[dict[str, float], Denominators]:
     """The scores of a checkpoint on the test split of ``task``, and its zeros under the four denominators.
+
+    ``through`` gives what is scored in the model's place, such as the same weights in another library's class.
 
     Raises:
         InvalidInput: it cannot be read, is of another model, or holds NaN; the message names it.
@@ -35,7 +42,7 @@ def evaluate(
     model = build_model(task, 0, device)
     fill(model, read(path, trust=trust), str(path), task.name)
     parameters = dict(model.named_parameters())
-    return task.evaluate(model, "test").scores, denominators(
+    return task.evaluate(through(model) if through else model, "test").scores, denominators(
         model, {name: parameters[name] for name in task.prunable(model)}
     )
 
@@ -55,7 +62,7 @@ def read(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
         if not trust:
             raise InvalidInput(
                 f"{path}: is a pickle, which can run code of whoever made it; convert it to safetensors, "
-                "or say --trust if you trust its origin"
+                "or say --trusted if you trust its origin"
             )
         return _unpickled(path)
     try:
@@ -79,7 +86,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str, task: str)
     required = {id(own[name]): name for name in reversed(model.state_dict()) if name in own}
     filled: dict[int, str] = {}
     with torch.no_grad():
-        for name, tensor in _plain(tensors).items():
+        for name, tensor in plain(tensors).items():
             target = own.get(name)
             if target is None:
                 near = difflib.get_close_matches(name, own, n=1, cutoff=0.0)
@@ -104,7 +111,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str, task: str)
         )
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the model's own names: no prefixes of wrappers, masks multiplied in."""
     named = dict(tensors)
     for prefix in PREFIXES * 2:
         if named and all(name.startswith(prefix) for name in named):

@@ -7,6 +7,7 @@ forms: forward, gradient of the input, gradient of the weight (the convention of
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,9 +57,10 @@ def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], tra
 
     Backward computes the gradients of ``trained``, which include those weights that are trained.
 
-    An operation belongs to a weight if it reads the weight's memory, views included. No gradient is accumulated.
+    An operation belongs to a weight if it reads the weight's memory, views included; weights may be views of one
+    storage, as a recurrent layer's are on a GPU. No gradient is accumulated.
     """
-    owners = {p.untyped_storage().data_ptr(): name for name, p in weights.items()}
+    owners = sorted((p.data_ptr(), p.data_ptr() + p.nbytes, name) for name, p in weights.items())
     ahead, behind = _Trace(owners), _Trace(owners)
     with torch.backends.cudnn.flags(enabled=False):  # a recurrent layer is then the products it consists of
         with ahead:
@@ -98,9 +100,9 @@ def mean(parts: list[Flops]) -> Flops:
 
 
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, owners: Mapping[int, str]) -> None:
+    def __init__(self, owners: Sequence[tuple[int, int, str]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._owners = owners
+        self._owners, self._starts = owners, [start for start, _, _ in owners]
         self.total = 0.0
         self.products: dict[str, float] = {}
         self.convolutions: dict[str, float] = {}
@@ -113,15 +115,17 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         flops = float(count(*args, **(kwargs or {}), out_val=out))
         self.total += flops
-        name = next((self._owners[p] for a in args if (p := _pointer(a)) in self._owners), None)
+        name = next((owner for a in args if isinstance(a, Tensor) and (owner := self._owner(a))), None)
         if name is not None:
             table = self.convolutions if "convolution" in str(packet) else self.products
             table[name] = table.get(name, 0.0) + flops
         return out
 
-
-def _pointer(value: Any) -> int:
-    return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else -1
+    def _owner(self, tensor: Tensor) -> str | None:
+        """The weight in whose memory a tensor begins."""
+        pointer = tensor.data_ptr()
+        place = bisect.bisect_right(self._starts, pointer) - 1
+        return self._owners[place][2] if place >= 0 and pointer < self._owners[place][1] else None
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:

@@ -65,6 +65,15 @@ class Journal:
         files.write(self._folder / "journal.jsonl", "".join(files.canonical(e) + "\n" for e in self._entries))
         self._own.drop(key + ".part")
 
+    def note(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keep a JSON value of this run until it is complete."""
+        files.write(self._own.root / f"{key}.json", files.canonical(value))
+
+    def noted(self, key: str) -> Any:
+        """What was kept under this key, or None."""
+        path = self._own.root / f"{key}.json"
+        return files.read_json(path) if path.exists() else None
+
     def close(self) -> None:
         """The run is complete: what was kept to resume it goes."""
         shutil.rmtree(self._folder / "resume", ignore_errors=True)

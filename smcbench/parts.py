@@ -28,8 +28,9 @@ class Pooled(Task):
     of: tuple[Task, ...]
 
     def __post_init__(self) -> None:
-        if not self.of or any(part.recipe != self.of[0].recipe or part.scope != self.of[0].scope for part in self.of):
-            raise UsageError(f"task {self.name}: its parts must be at least one, with the same recipe and scope")
+        settings = {(repr(part.recipe), part.scope) for part in self.of}
+        if len(self.of) < 2 or len(settings) > 1:
+            raise UsageError(f"task {self.name}: its parts must be two or more, with the same recipe and scope")
 
     @property
     def parts(self) -> tuple[Task, ...]:

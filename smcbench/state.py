@@ -35,6 +35,11 @@ class State:
         """A copy of the model as it stands."""
         return cls({name: tensor.detach().clone() for name, tensor in named_tensors(model)}, mask)
 
+    def cpu(self) -> State:
+        """The same in main memory."""
+        tensors = {name: tensor.cpu() for name, tensor in self.tensors.items()}
+        return State(tensors, Mask({name: bits.cpu() for name, bits in self.mask.items()}))
+
     def digest(self) -> str:
         """Content digest over weights, buffers and mask."""
         return digest([*self.tensors.items(), *(("mask/" + name, bits) for name, bits in self.mask.items())])

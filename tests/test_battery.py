@@ -39,11 +39,20 @@ def test_the_shipped_batteries() -> None:
     assert mini.name == "mini"
     assert mini.seeds == (0, 1, 2)
     assert mini.margin == 0.01
-    assert len(list(mini.cells(["rigl"]))) == 4 * 3 * (4 + 1)
+    assert len(list(mini.cells(["rigl"]))) == 6 * 3 * (4 + 1)
     assert [(e.task, e.budget) for e in demo.tasks[:2]] == [("digits", 0.2), ("cldr-2to2", 0.5)]
-    assert [len(e.sparsities) for e in demo.tasks] == [3, 1, 1, 1]
+    assert [len(e.sparsities) for e in demo.tasks] == [3, 1, 1, 1, 1, 1]
+    one_a_family = {"cldr-2to2", "csqa-mini", "digits", "lattice-protein-mini", "mnli-mini", "svamp-mini"}
+    assert {e.task for e in mini.tasks} == {e.task for e in demo.tasks} == one_a_family
     cells = list(demo.cells(["rigl", "omp-after"]))
     assert [c.sparsifier for c in cells if c.task == "cldr-2to2"] == ["dense", "omp-after"]
+
+
+def test_the_battery_of_the_paper_has_its_ladder_and_five_per_cent() -> None:
+    smc = Battery.load("smc")
+    assert len(smc.tasks) == 3 + 6 + 5 + 3
+    assert {e.sparsities for e in smc.tasks} == {(0.05, *(level(k) for k in range(1, 11)))}
+    assert smc.resolve(0.893)[0] == level(10)
 
 
 def test_cells_come_seed_by_seed_and_dense_first() -> None:
@@ -51,8 +60,8 @@ def test_cells_come_seed_by_seed_and_dense_first() -> None:
     cells = list(mini.cells(["snip", "rigl(interval=10)", "dense"]))
     assert [c.seed for c in cells] == sorted(c.seed for c in cells)
     assert cells[0] == ("digits", "dense", 0.0, 0, 1.0)
-    assert [c.sparsifier for c in cells[:6]] == ["dense"] * 4 + ["snip", "rigl(interval=10)"]
-    assert sum(c.sparsifier == "dense" for c in cells) == 12
+    assert [c.sparsifier for c in cells[:8]] == ["dense"] * 6 + ["snip", "rigl(interval=10)"]
+    assert sum(c.sparsifier == "dense" for c in cells) == 18
     assert len(cells) == len(set(cells))
 
 
@@ -105,8 +114,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (GOOD.replace("[0]", "[]"), "seeds is empty"),
         (GOOD.replace("[0]", "[0, 0]"), "has a seed twice"),
         (GOOD.replace("[0]", '["a"]'), "seeds: 0: must be a whole number"),
-        (GOOD.replace("levels = [3]", ""), "give either levels or sparsities"),
-        (GOOD + "sparsities = [0.5]\n", "give either levels or sparsities"),
+        (GOOD.replace("levels = [3]", ""), "give levels, sparsities or both"),
         (GOOD.replace("[3]", "[]"), "needs at least one sparsity"),
         (GOOD.replace("[3]", "[3, 3]"), "has a sparsity twice"),
         (GOOD.replace("[3]", "[400]"), "so high that nothing is left"),

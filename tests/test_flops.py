@@ -62,3 +62,29 @@ def test_attention_on_the_cpu_is_counted() -> None:
     q = torch.randn(2, 4, 8, 16, requires_grad=True)
     ours = measure(lambda: nn.functional.scaled_dot_product_attention(q, q, q).sum(), {}, [q])
     assert ours.fixed_forward == 2 * 2 * (2 * 4 * 8 * 8 * 16)
+
+
+def test_weights_that_are_views_of_one_storage() -> None:
+    """As a recurrent layer's are on a GPU: each is billed for itself."""
+    torch.manual_seed(0)
+    apart = nn.Sequential(nn.Linear(12, 24, bias=False), nn.Linear(24, 4, bias=False))
+    joined = nn.Sequential(nn.Linear(12, 24, bias=False), nn.Linear(24, 4, bias=False))
+    flat = torch.cat([w.detach().flatten() for w in apart.parameters()])
+    joined[0].weight.data, joined[1].weight.data = flat[:288].view(24, 12), flat[288:].view(4, 24)
+    x = torch.randn(5, 12)
+    found = [
+        measure(lambda net=net: net(x).square().sum(), dict(net.named_parameters()), list(net.parameters()))  # type: ignore[misc]
+        for net in (apart, joined)
+    ]
+    assert found[0] == found[1]
+    assert found[1].forward == {"0.weight": 2 * 5 * 12 * 24, "1.weight": 2 * 5 * 24 * 4}
+
+
+def test_a_recurrent_layer_by_hand() -> None:
+    """Four gates, each a product with the input and one with the state, for every step of packed sequences."""
+    net = nn.LSTM(6, 5, batch_first=True)
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(2, 4, 6), torch.tensor([4, 2]), batch_first=True)
+    weights = {name: p for name, p in net.named_parameters() if p.ndim == 2}
+    flops = measure(lambda: net(packed)[0].data.sum(), weights, list(net.parameters()))
+    steps = 4 + 2
+    assert flops.forward == {"weight_ih_l0": 2 * steps * 6 * 20, "weight_hh_l0": 2 * steps * 5 * 20}

@@ -23,11 +23,13 @@ LAYERS = """
     cli
     engines
     testing
-    checkpoint
+    fairseq
+    convert
+    checkpoint  naming
     cell
     plugins  provenance
     --- the plug-in API: tasks/ and baselines/ import nothing above this line
-    criteria
+    criteria  parts
     sparsifier
     session
     phase

@@ -141,3 +141,30 @@ def test_the_category_follows_from_the_conduct(
 ) -> None:
     conduct = Conduct(peak, updates, regrown, 1, last, last)
     assert str(category_of(conduct, steps, 200)) == expected
+
+
+@pytest.mark.parametrize(
+    ("parts", "layers", "kept", "message"),
+    [
+        (2, ("0.w", "1.w"), 500, None),
+        (2, ("0.w", "1.w"), 501, None),  # each part rounds for itself
+        (2, ("0.w", "1.w"), 502, "does not add up"),
+        (None, ("w",), 501, "does not add up"),
+        (1, ("w",), 500, "layers of other parts than the 1 it claims"),
+        (3, ("0.w", "1.w"), 500, "layers of other parts than the 3 it claims"),
+        (1000, ("0.w", "1.w"), 900, "layers of other parts than the 1000 it claims"),
+    ],
+)
+def test_a_task_in_parts_keeps_what_its_parts_may(
+    parts: int | None, layers: tuple[str, ...], kept: int, message: str | None
+) -> None:
+    value = record(sparsity=0.5).to_json()
+    value["sparsity"] |= {"measured": 1 - kept / 1000, "kept": kept, "layers": dict.fromkeys(layers, kept / 1000)}
+    value["sparsity"]["denominators"]["scope"] = {"weights": 1000, "zeros": 1000 - kept}
+    if parts is not None:
+        value["sparsity"]["parts"] = parts
+    if message is None:
+        assert RunRecord.from_json(value).sparsity.parts == parts
+    else:
+        with pytest.raises(InvalidInput, match=message):
+            RunRecord.from_json(value)

@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from smcbench import __version__
-from smcbench.cli import board, check, compare, data, demo, evaluate, info, init, listing, run, status
+from smcbench.cli import board, check, compare, convert, data, demo, evaluate, info, init, listing, run, status
 from smcbench.errors import SmcbenchError, describe
 
 DEBUG = "SMCBENCH_DEBUG"
@@ -33,6 +33,7 @@ for name, verb in (
     ("run", run.run),
     ("status", status.status),
     ("eval", evaluate.evaluate),
+    ("convert", convert.convert),
     ("compare", compare.compare),
     ("demo", demo.demo),
 ):

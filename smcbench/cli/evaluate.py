@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from smcbench.cli.options import DataFolder, Json, ModelFolder, task_names
+from smcbench.cli.options import DataFolder, Json, ModelFolder, Trusted, task_names
 from smcbench.cli.output import columns, print_json
 
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A safetensors file with the weights of the task's model.")],
     task: Annotated[str, typer.Option("--task", help="The task to score it on.", autocompletion=task_names)],
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Open pickles too (.pt, .bin): these can run code of whoever made them.")
+    trusted: Trusted = False,
+    fairseq: Annotated[
+        bool, typer.Option("--fairseq", help="Let fairseq's own class stand for the model, a RoBERTa or an mBART.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     data: DataFolder = None,
@@ -30,7 +31,12 @@ def evaluate(
 
     usable(device, None)
     found = plugins.load_task(task)
-    scores, zeros = score(checkpoint, found, trust=trust, device=device)
+    if fairseq:
+        from smcbench.fairseq import twin
+
+        scores, zeros = score(checkpoint, found, trust=trusted, device=device, through=twin)
+    else:
+        scores, zeros = score(checkpoint, found, trust=trusted, device=device)
     counts = dataclasses.asdict(zeros)
     if json:
         print_json({"task": found.name, "scores": scores, "zeros": counts})

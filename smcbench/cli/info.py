@@ -92,7 +92,7 @@ def _task(task: Task) -> dict[str, Any]:
     facts = told(task.facts)
     return {
         "task": task.name,
-        "about": paragraph(type(task).__doc__),
+        "about": paragraph(type(task.parts[0]).__doc__),
         "family": task.family,
         "version": task.version,
         "digest": told(task.digest),
@@ -118,12 +118,17 @@ def _qualification(task: Task) -> dict[str, str] | str:
     return explained(found, task.metric) if found else f"not measured; smcbench info {task.name} --qualify"
 
 
-def _counts(task: Task) -> dict[str, int]:
-    """Parameters, of the model built without memory or weights."""
+def _counts(task: Task) -> dict[str, Any]:
+    """Parameters, of the model built without memory or weights; of a task in parts, of the first one's."""
     import torch
 
-    with torch.device("meta"):
-        model = task.architecture()
+    (task, *_) = task.parts
+
+    try:
+        with torch.device("meta"):
+            model = task.architecture()
+    except InvalidInput:
+        return {"parameters": "unknown without its data, from which the sizes of the network follow"}
     parameters = dict(model.named_parameters())
     return {
         "parameters": sum(p.numel() for p in parameters.values()),

@@ -65,6 +65,10 @@ ModelFolder = Annotated[
     Path | None,
     typer.Option("--models", callback=_sets(MODELS), help=f"The folder of pretrained models, instead of ${MODELS}."),
 ]
+Trusted = Annotated[
+    bool,
+    typer.Option("--trusted", "--trust", help="Open any pickle (.pt, .bin): it can run code of whoever made it."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path, typer.Option("--out", help="The store: a folder with one folder a run.")]
 BatteryName = Annotated[

@@ -190,7 +190,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class _EntryFile:
-    """An entry as a TOML file spells it: levels or sparsities, else those of the battery."""
+    """An entry as a TOML file spells it: levels, sparsities or both, else those of the battery."""
 
     task: str
     levels: tuple[int, ...] | None = None
@@ -240,13 +240,12 @@ def _build(name: str, value: object, where: str) -> Battery:
     for i, e in enumerate(spelt.tasks):
         here = f"{where}: tasks: {i}"
         own = e if e.levels is not None or e.sparsities is not None else spelt
-        if (own.levels is None) == (own.sparsities is None):
-            raise InvalidInput(f"{here}: give either levels or sparsities")
+        if own.levels is None and own.sparsities is None:
+            raise InvalidInput(f"{here}: give levels, sparsities or both")
         levels.update(own.levels or ())
         try:
-            sparsities = tuple(level(k) for k in own.levels or ()) or tuple(
-                resolve_sparsity(s)[0] for s in own.sparsities or ()
-            )
+            named = tuple(resolve_sparsity(s)[0] for s in own.sparsities or ())
+            sparsities = named + tuple(level(k) for k in own.levels or ())
         except UsageError as error:
             raise InvalidInput(f"{here}: {error}") from None
         budgets = (e.budget,) if e.budgets is None else e.budgets

@@ -129,7 +129,10 @@ class SparsityReport:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the run would cost from nothing; the cache saves time (``seconds_cached``), never the bill."""
+    """What the run would cost from nothing; the cache saves time (``seconds_cached``), never the bill.
+
+    Of a task in parts these are the sums over its trainings; inference is the mean of their models.
+    """
 
     steps: int
     gradient_evaluations: int
@@ -147,7 +150,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Conduct:
-    """How the mask behaved, in billed optimizer steps; ``first_prune`` and ``last_prune`` are None if it never did."""
+    """How the mask behaved, in billed optimizer steps; ``first_prune`` and ``last_prune`` are None if it never did.
+
+    Of a task in parts these are those of one training: the furthest that any went.
+    """
 
     peak_density: float
     mask_updates: int
@@ -252,10 +258,15 @@ class RunRecord:
         if record.run != expected:
             raise InvalidInput(f"{where}: run is {record.run!r}, but its spec has the id {expected!r}; it was edited")
         found, scope = record.sparsity, record.sparsity.denominators.scope
+        parts = found.parts or 1
+        if found.parts is not None and (
+            parts < 2 or {name.partition(".")[0] for name in found.layers} != {str(n) for n in range(parts)}
+        ):
+            raise InvalidInput(f"{where}: sparsity has layers of other parts than the {parts} it claims")
         if (
             (found.total, found.kept) != (scope.weights, scope.weights - scope.zeros)
             or found.target != record.spec.sparsity
-            or found.kept > round((1 - found.target) * found.total) + (found.parts or 1) // 2
+            or found.kept > round((1 - found.target) * found.total) + (parts + 1) // 2 * (parts > 1)
             or abs(found.measured * found.total - scope.zeros) > 0.5
         ):
             raise InvalidInput(f"{where}: sparsity does not add up to the {record.spec.sparsity!r} of its spec")
