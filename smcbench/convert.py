@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import json
+import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -391,7 +392,8 @@ def read_fairseq(path: Path, *, trusted: bool = False) -> Source:
         raise InvalidInput(f"{path}: cannot be read as a pickle ({describe(error)})") from None
     except Exception as error:
         if (what := re.search(r"GLOBAL (\S+)", str(error))) is None:
-            raise InvalidInput(f"{path}: not a .pt file of fairseq, or torn or corrupt; fetch it again") from None
+            why = "" if isinstance(error, pickle.UnpicklingError) else f" ({describe(error)})"  # there, it is advice
+            raise InvalidInput(f"{path}: not a .pt file of fairseq, or torn or corrupt; fetch it again{why}") from None
         raise InvalidInput(
             f"{path}: is a pickle of more than tensors and options ({what[1]}), which can run code of whoever made "
             "it; say --trusted if you trust its origin"

@@ -37,8 +37,7 @@ class State:
 
     def cpu(self) -> State:
         """The same in main memory."""
-        tensors = {name: tensor.cpu() for name, tensor in self.tensors.items()}
-        return State(tensors, Mask({name: bits.cpu() for name, bits in self.mask.items()}))
+        return State({name: tensor.cpu() for name, tensor in self.tensors.items()}, self.mask.to("cpu"))
 
     def digest(self) -> str:
         """Content digest over weights, buffers and mask."""

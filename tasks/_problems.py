@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 from collections import Counter
@@ -14,11 +13,12 @@ import numpy as np
 
 from smcbench import files
 from smcbench.errors import InvalidInput
-from smcbench.sources import DATA, MODELS, Contents, Dataset, root_of
+from smcbench.sources import DATA, MODELS, Contents, Dataset, Located, root_of
 from smcbench.task import SPLITS, Split
 
 from ._datasets import carve, held_out
 from ._expressions import OPERATORS, place_of, value
+from ._rows import comma_separated
 from ._text import CHECKPOINTS, Encoder, Tokens
 from ._trees import END
 
@@ -207,20 +207,12 @@ def table(contents: Contents, prefix: str) -> Iterator[Problem]:
     Raises:
         InvalidInput: a column is missing; a quantity has no value; an equation has none.
     """
-    lines = list(contents.lines())
-    header = next(csv.reader([lines[0][1]]), []) if lines else []
-    if missing := [name for name in _COLUMNS if name not in header]:
-        raise InvalidInput(
-            f"{contents.where}: has no column {missing[0]!r} in its first line, only {', '.join(header)}"
-        )
-    for number, (where, line) in enumerate(lines[1:]):
-        fields = next(csv.reader([line]), [])
-        if len(fields) != len(header):
-            raise InvalidInput(f"{where}: has {len(fields)} fields, it must have {len(header)}: {', '.join(header)}")
-        yield _problem(dict(zip(header, fields, strict=True)), f"{prefix}/{number}", where)
+    for number, located in enumerate(comma_separated(contents, _COLUMNS)):
+        yield _problem(located, f"{prefix}/{number}")
 
 
-def _problem(row: Mapping[str, str], key: str, where: str) -> Problem:
+def _problem(located: Located, key: str) -> Problem:
+    where, row = located
     words, equation = tuple(row["Question"].split()), tuple(row["Equation"].split())
     try:
         numbers = tuple(float(text) for text in row["Numbers"].split())

@@ -17,6 +17,7 @@ from smcbench.task import SPLITS, Split
 
 from . import _lattice, _sequences
 from ._datasets import carve, dataset, held_out
+from ._rows import comma_separated, number_in
 from ._text import Corpus, Example
 
 Splits = Mapping[Split, Sequence[Example]]
@@ -92,7 +93,7 @@ def _fireprot(source: Dataset) -> Splits:
 
     def read(file: str, split: Split) -> Iterator[Example]:
         columns = ("position", "wild_type", "mutation", "ddG", "sequence")
-        for number, located in enumerate(_sequences.comma_separated(source.read(file), columns)):
+        for number, located in enumerate(comma_separated(source.read(file), columns)):
             row = located.row
             sequence, place = _sequences.residues(located.where, row["sequence"]), row["position"]
             at = int(place) if place.isdecimal() else 0
@@ -103,7 +104,7 @@ def _fireprot(source: Dataset) -> Splits:
                 raise InvalidInput(f"{located.where}: 'mutation' is {row['mutation']!r}, it must be another residue")
             before, after = sequence[max(0, at - 1 - WINDOW) : at - 1], sequence[at : at + WINDOW]
             texts = tuple((before, residue, after) for residue in (row["wild_type"], mutation))
-            yield Example(f"fireprot/{split}/{number}", texts, _sequences.number(located, "ddG"))
+            yield Example(f"fireprot/{split}/{number}", texts, number_in(located, "ddG"))
 
     names: dict[Split, str] = {
         "train": "training/fireprot_train.csv", "validation": "training/fireprot_val.csv",
@@ -171,13 +172,13 @@ def _meltome(source: Dataset) -> Splits:
     """FLIP's mixed split; classes are fifths of the melting temperatures of its training part."""
     found: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     columns = ("sequence", "target", "set", "validation")
-    for number, located in enumerate(_sequences.comma_separated(source.read("mixed_split.csv"), columns)):
+    for number, located in enumerate(comma_separated(source.read("mixed_split.csv"), columns)):
         row = located.row
         if row["set"] not in ("train", "test"):
             raise InvalidInput(f"{located.where}: 'set' is {row['set']!r}, it must be 'train' or 'test'")
         split: Split = "test" if row["set"] == "test" else "validation" if row["validation"] == "True" else "train"
         text = _sequences.residues(located.where, row["sequence"])
-        found[split].append(Example(f"meltome/{number}", ((text,),), _sequences.number(located, "target")))
+        found[split].append(Example(f"meltome/{number}", ((text,),), number_in(located, "target")))
     heat = [example.label for example in found["train"]]
     if not heat:
         raise InvalidInput(f"{source.name}: no row of mixed_split.csv is for training")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -42,6 +45,25 @@ def tab_separated(contents: Contents, header: Sequence[str] | None = None, malfo
             raise InvalidInput(f"{where}: has {len(fields)} fields, it must have {len(names)}: {', '.join(names)}")
 
 
+def comma_separated(contents: Contents, columns: Sequence[str]) -> Iterator[Located]:
+    """The rows of a CSV file with a header, which must have these columns.
+
+    Raises:
+        InvalidInput: a column is missing, or a row has not as many fields as the header.
+    """
+    text = io.StringIO("\n".join(line for _, line in contents.lines()))
+    reader = csv.reader(text)
+    header = next(reader, [])
+    for column in columns:
+        if column not in header:
+            raise InvalidInput(f"{contents.where}:1: has no column {column!r}, only {', '.join(header)}")
+    for fields in reader:
+        here = f"{contents.where}:{reader.line_num}"
+        if len(fields) != len(header):
+            raise InvalidInput(f"{here}: has {len(fields)} fields, it must have {len(header)}")
+        yield Located(here, dict(zip(header, fields, strict=True)))
+
+
 def text(located: Located, field: str) -> str:
     """A field that must be text."""
     value = value_of(located, field)
@@ -72,4 +94,16 @@ def texts(located: Located, field: str, value: Any, count: int) -> list[str]:
     for each in value:
         if not isinstance(each, str) or not each.strip():
             raise InvalidInput(f"{located.where}: {field!r} has {each!r}, where there must be text")
+    return value
+
+
+def number_in(located: Located, column: str) -> float:
+    """A field that must be a finite number."""
+    text = located.row[column]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidInput(f"{located.where}: {column!r} is {text!r}, it must be a number")
     return value

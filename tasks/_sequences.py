@@ -1,4 +1,4 @@
-"""Proteins from upstream's files: FASTA, CSV, HotProtein's splits, and backbones from PDB.
+"""Proteins from upstream's files: FASTA, HotProtein's splits, and backbones from PDB.
 
 A sequence is in IUPAC's letters of amino acids, one a residue; J (leucine or isoleucine), which no vocabulary has, is
 read as X. Whatever is wrong is named by file and line. A pickle is read as plain containers, text and numbers: any
@@ -7,19 +7,20 @@ other object in it is refused, and nothing is executed.
 
 from __future__ import annotations
 
-import csv
 import importlib
 import io
 import math
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from smcbench.errors import InvalidInput
-from smcbench.sources import Contents, Located, unpacked
+from smcbench.sources import Contents, unpacked
+
+from ._rows import comma_separated, number_in
 
 LETTERS = "ABCDEFGHIKLMNOPQRSTUVWXYZ"
 """IUPAC's, with B, Z and X for what is not known, O and U; without J."""
@@ -72,37 +73,6 @@ def fasta(contents: Contents) -> Iterator[Row]:
     if not where:
         raise InvalidInput(f"{contents.where}: has no protein")
     yield Row(where, header, residues(where, "".join(parts)))
-
-
-def comma_separated(contents: Contents, columns: Sequence[str]) -> Iterator[Located]:
-    """The rows of a CSV file with a header, which must have these columns.
-
-    Raises:
-        InvalidInput: a column is missing, or a row has not as many fields as the header.
-    """
-    text = io.StringIO("\n".join(line for _, line in contents.lines()))
-    reader = csv.reader(text)
-    header = next(reader, [])
-    for column in columns:
-        if column not in header:
-            raise InvalidInput(f"{contents.where}:1: has no column {column!r}, only {', '.join(header)}")
-    for fields in reader:
-        here = f"{contents.where}:{reader.line_num}"
-        if len(fields) != len(header):
-            raise InvalidInput(f"{here}: has {len(fields)} fields, it must have {len(header)}")
-        yield Located(here, dict(zip(header, fields, strict=True)))
-
-
-def number(located: Located, column: str) -> float:
-    """A field that must be a finite number."""
-    text = located.row[column]
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InvalidInput(f"{located.where}: {column!r} is {text!r}, it must be a number")
-    return value
 
 
 # -- HotProtein
@@ -169,7 +139,7 @@ def split_of(contents: Contents, classes: int) -> dict[str, list[Labelled]]:
             row = located.row
             if row["split"] not in found:
                 raise InvalidInput(f"{located.where}: 'split' is {row['split']!r}, it must be 'train' or 'test'")
-            label = _class(located.where, number(located, "label"), classes)
+            label = _class(located.where, number_in(located, "label"), classes)
             found[row["split"]].append(Labelled(located.where, row["name"], label))
     else:
         found = _unpickled(contents, classes)

@@ -22,7 +22,7 @@ import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -270,8 +270,7 @@ def _whole(task: Arithmetic) -> Task:
 
 
 _GTS, _GRAPH2TREE = Solver("gts", 512, 768, ROBERTA_BASE), Solver("graph2tree", 384, 768, ROBERTA_BASE)
-KINDS: tuple[Literal["gts", "graph2tree"], ...] = ("gts", "graph2tree")
-_SMALL = {kind: Solver(kind, 256, 128) for kind in KINDS}
+_SMALL = {"gts": Solver("gts", 256, 128), "graph2tree": Solver("graph2tree", 256, 128)}
 
 
 def _full(source: str, solver: Solver) -> Task:

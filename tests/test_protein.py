@@ -21,7 +21,7 @@ from smcbench import plugins
 from smcbench.errors import InvalidInput
 from smcbench.session import Session, build_model
 from smcbench.sources import Contents
-from smcbench_tasks import _inverse_folding, _protein_encoders, _protein_sets, _sequences, protein
+from smcbench_tasks import _inverse_folding, _protein_encoders, _protein_sets, _rows, _sequences, protein
 from smcbench_tasks._inverse_folding import Backbone, Folded, Sizes
 from smcbench_tasks._protein_encoders import Encoder
 
@@ -67,15 +67,15 @@ def test_bad_fasta_is_named_by_file_and_line(text: str | bytes, message: str) ->
 
 
 def test_csv_must_have_its_columns_and_numbers() -> None:
-    rows = list(_sequences.comma_separated(contents('a,b\n1,"x,y"\n2,z\n', "a.csv"), ("a", "b")))
+    rows = list(_rows.comma_separated(contents('a,b\n1,"x,y"\n2,z\n', "a.csv"), ("a", "b")))
     assert [(r.where, r.row) for r in rows] == [("a.csv:2", {"a": "1", "b": "x,y"}), ("a.csv:3", {"a": "2", "b": "z"})]
-    assert _sequences.number(rows[1], "a") == 2
+    assert _rows.number_in(rows[1], "a") == 2
     for text, message in (("a\n1\n", "a.csv:1: has no column 'b'"), ("a,b\n1\n", "a.csv:2: has 1 fields")):
         with pytest.raises(InvalidInput) as error:
-            list(_sequences.comma_separated(contents(text, "a.csv"), ("a", "b")))
+            list(_rows.comma_separated(contents(text, "a.csv"), ("a", "b")))
         assert one_line(error).startswith(message)
     with pytest.raises(InvalidInput, match=r"a.csv:3: 'b' is 'z', it must be a number"):
-        _sequences.number(rows[1], "b")
+        _rows.number_in(rows[1], "b")
 
 
 class _Bomb:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from trees import OPS, memories, search_one, teach_each
 
+from smcbench.feed import to_device
 from smcbench.session import Session, build_model
 from smcbench.task import Batch
 from smcbench_tasks._expressions import OPERATORS, is_right, value
 from smcbench_tasks._solvers import Network, Solver
 from smcbench_tasks._trees import END, Forest
-from smcbench_tasks.arithmetic import Arithmetic, svamp_mini
+from smcbench_tasks.arithmetic import Arithmetic, svamp_graph2tree_small, svamp_mini
 
 SIGNS = tuple(OPERATORS)
 
@@ -230,3 +231,22 @@ def test_right_is_what_is_near() -> None:
     assert is_right(["/", "number0", "number1"], [1, 3], 0.33333)
     assert not is_right(["/", "number0", "number1"], [1, 3], 0.333)
     assert not is_right(["/", "number0", "number1"], [1, 0], 0.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["gts", "graph2tree"])
+def test_a_gpu_gives_and_bills_what_a_cpu_does(kind: str) -> None:
+    """Recurrent layers, index updates and views of one storage are where devices differ."""
+    task = {"gts": svamp_mini, "graph2tree": svamp_graph2tree_small}[kind].tiny()
+    examples = list(task.data("test"))
+    found = {}
+    for device in ("cpu", "cuda"):
+        session = Session(task, build_model(task, 0, device), task.recipe)
+        batch = to_device(task.collate(examples), torch.device(device))
+        session.model.eval()
+        with torch.no_grad():
+            logits = session.model(batch)[batch["targets"] != END]
+        found[device] = (logits.cpu(), session._measure_flops(), task.evaluate(session.model).predictions)
+    torch.testing.assert_close(found["cpu"][0], found["cuda"][0], atol=1e-4, rtol=1e-4)
+    assert found["cpu"][1:] == found["cuda"][1:]
