@@ -207,11 +207,12 @@ class Dataset:
 
     def verify(self) -> list[Verdict]:
         """Each local file against what is known of it; nothing to say if there are none."""
-        if self.state() != "local":
+        root = root_of(DATA)
+        if root is None or self.state() != "local":
             return []
         said = []
         for file in self.files:
-            path = self.path(file)
+            path = _found(root / self.name, file)
             if path is None:
                 said.append(Verdict(file.names[0], True, f"not here; optional, {file.rows:,} rows as published"))
                 continue
@@ -221,7 +222,8 @@ class Dataset:
             counted = f"{rows:,} of {file.rows:,} rows; " if rows is not None else ""
             if edition is None and not file.known and rows == file.rows:
                 edition = "no SHA-256 is on record"
-            said.append(Verdict(path.name, edition is not None, counted + (edition or f"unknown SHA-256 {sha256}")))
+            text = counted + (edition or f"unknown SHA-256 {sha256}")
+            said.append(Verdict(path.relative_to(root / self.name).as_posix(), edition is not None, text))
         return said
 
 

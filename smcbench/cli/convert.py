@@ -79,9 +79,13 @@ def _show(path: Path, found: Conversion, beside: Path | None, json: bool) -> Non
     print(f"{path}: {found.architecture}{f' with a head for {found.head}' if found.head else ''}\n")
     rows = [(what, *(f"{number:,}" for number in dataclasses.astuple(count))) for what, count in counts]
     print(columns(("", "tensors", "parameters", "zeros"), rows))
-    for key, number in found.assumed.items():
-        print(f"\n{key}: not told, {number} assumed, as in the published model of this width and as many layers")
+    notes = [
+        f"{key}: not told, {number} assumed, as in the published model of this width and as many layers"
+        for key, number in found.assumed.items()
+    ]
     if beside:
-        print(f"\n{beside}: written too; from_pretrained opens the folder if the tensors are in model.safetensors")
+        notes.append(f"{beside}: written too; from_pretrained opens the folder if the tensors are in model.safetensors")
     elif "architectures" in found.options:
-        print(f"\n{path.with_name('config.json')}: is there already, and not overwritten")
+        notes.append(f"{path.with_name('config.json')}: is there already, and not overwritten")
+    if notes:
+        print("", *notes, sep="\n")

@@ -54,7 +54,7 @@ def _tasks() -> list[dict[str, Any]]:
             "scope": task.scope,
             "needs": ", ".join(sorted(states)) or "nothing",
             "qualified": "yes" if found and found.qualifies(task.metric) else "no" if found else "unqualified",
-            "about": paragraph(type(task).__doc__).partition(". ")[0].partition("; ")[0],
+            "about": paragraph(type(task.parts[0]).__doc__).partition(". ")[0].partition("; ")[0],
         }
 
     return _plugins("tasks", described)
