@@ -283,9 +283,10 @@ class Checkpoint:
 
     def missing(self, why: str = "") -> InvalidInput:
         """The error of a model that cannot be had."""
+        names = ", ".join(dict.fromkeys(["config.json", self.weights[0], "tokenizer.json"]))
         return InvalidInput(
-            f"pretrained model {self.name} is missing{': ' + why if why else ''}; put its files (config.json, "
-            f"model.safetensors, tokenizer.json from {self.url}, revision {self.revision[:8]}) into "
+            f"pretrained model {self.name} is missing{': ' + why if why else ''}; put its files ({names} "
+            f"from {self.url}, revision {self.revision[:8]}) into "
             f"${MODELS}/{self.name}, or let "
             "`smcbench data prepare` fetch them where the hub can be reached"
         )

@@ -43,12 +43,14 @@ def greedy(model: Any, source: Tensor, start: Tensor, longest: int, *, pad: int,
 def beam_search(
     model: Any, source: Tensor, start: Tensor, limits: Tensor, beams: int, *, pad: int, eos: int
 ) -> list[list[int]]:
-    """The best of the first ``beams`` sentences to end, by log-probability over length: fairseq's rule at lenpen 1.
+    """The best of the first ``beams`` sentences to end, by log-probability over length.
 
-    As transformers' ``generate(num_beams=beams, early_stopping=True)``: in every step the best ``beams`` continuations
-    are kept that do not end, beside those among the best ``beams`` that do. A sentence with ``beams`` endings, or at
-    its limit, leaves the batch, so what is written for one does not depend on the others. Until the first token is
-    written a sentence has one row, and its keys and values for attention to the source are then only copied.
+    As transformers' ``generate(num_beams=beams, early_stopping=True)``. It differs from fairseq's rule at lenpen 1 at
+    the limit: fairseq has every sentence end there, here one that has not ended counts as it stands. In every step the
+    best ``beams`` continuations are kept that do not end, beside those among the best ``beams`` that do. A sentence
+    with ``beams`` endings, or at its limit, leaves the batch, so what is written for one does not depend on the others.
+    Until the first token is written a sentence has one row, and its keys and values for attention to the source are
+    then only copied.
 
     Args:
         model: in evaluation mode.

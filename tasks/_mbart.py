@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from smcbench import files
 from smcbench.errors import InvalidInput
 from smcbench.sources import Checkpoint
 
-from . import _text
+from ._pretrained import pretrained, tokenizer
 
 CHECKPOINTS = {
     checkpoint.name: checkpoint
@@ -58,6 +59,14 @@ class MBART:
     """Whether the checkpoint's weights are taken too."""
 
     @property
+    def needs(self) -> Checkpoint | None:
+        """What has to be had of the checkpoint: all, or for random weights its tokenizer."""
+        if self.checkpoint is None:
+            return None
+        whole = CHECKPOINTS[self.checkpoint]
+        return whole if self.pretrained else dataclasses.replace(whole, sha256=None, weights=("tokenizer.json",))
+
+    @property
     def pad(self) -> int:
         """The token that fills up sequences."""
         return 0 if self.checkpoint is None else 1
@@ -71,7 +80,7 @@ class MBART:
         """The model in fp32.
 
         Raises:
-            InvalidInput: the checkpoint is missing, or does not fill the model.
+            InvalidInput: the checkpoint is missing, torn, or does not fill the model.
         """
         from transformers import MBartConfig, MBartForConditionalGeneration
 
@@ -97,11 +106,15 @@ class MBART:
         )
         if self.checkpoint is None or not self.pretrained:
             return MBartForConditionalGeneration(config)  # type: ignore[no-any-return]
-        return _text._pretrained(MBartForConditionalGeneration, config, CHECKPOINTS[self.checkpoint], (), {})
+        return pretrained(MBartForConditionalGeneration, config, CHECKPOINTS[self.checkpoint])  # type: ignore[no-any-return]
 
 
 LARGE = MBART(250_027, 1024, 12, 16, 4096, 1024, 0.3, 0.1, checkpoint="facebook/mbart-large-cc25")
 """610,851,840 parameters; dropout as SMC-Bench fine-tunes it."""
+
+
+LEARNT = 1
+"""Version of the rules of :func:`learnt`, bumped when they make another vocabulary of the same texts."""
 
 
 class Tokens:
@@ -118,13 +131,8 @@ class Tokens:
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Tokens:
         """The tokenizer that a checkpoint brings."""
-        from tokenizers import Tokenizer
-
         path = checkpoint.file("tokenizer.json")
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return cls(tokenizer, _CODES, str(path))
+        return cls(tokenizer(path), _CODES, str(path))
 
     @classmethod
     def read(cls, text: str, languages: Iterable[str]) -> Tokens:

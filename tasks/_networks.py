@@ -22,6 +22,7 @@ from smcbench.errors import InvalidInput
 from smcbench.sources import Checkpoint, prepared
 
 from ._images import Collection
+from ._pretrained import tokenizer
 
 CHECKPOINTS = {
     checkpoint.name: checkpoint
@@ -456,21 +457,20 @@ def _directions(checkpoint: Checkpoint, collection: Collection) -> dict[str, Any
 
 
 def _read_texts(checkpoint: Checkpoint, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
-    from tokenizers import Tokenizer
     from transformers.models.clip import CLIPConfig, CLIPTextModelWithProjection
 
     config = CLIPConfig.from_json_file(str(checkpoint.file("config.json"))).text_config
-    tokenizer = Tokenizer.from_file(str(checkpoint.file("tokenizer.json")))
-    end = tokenizer.token_to_id("<|endoftext|>")
-    tokenizer.enable_padding(pad_id=end, pad_token="<|endoftext|>")  # what follows the first end is never looked at
-    tokenizer.enable_truncation(config.max_position_embeddings)
+    encoding = tokenizer(checkpoint.file("tokenizer.json"))
+    end = encoding.token_to_id("<|endoftext|>")
+    encoding.enable_padding(pad_id=end, pad_token="<|endoftext|>")  # what follows the first end is never looked at
+    encoding.enable_truncation(config.max_position_embeddings)
     tower, path = CLIPTextModelWithProjection(config).eval(), checkpoint.verified()
     found = tensors(path)
     fill(tower, found, path)
     directions = []
     with torch.inference_mode():
         for prompts in texts:
-            tokens = torch.tensor([each.ids for each in tokenizer.encode_batch(list(prompts))])
+            tokens = torch.tensor([each.ids for each in encoding.encode_batch(list(prompts))])
             features = F.normalize(tower(input_ids=tokens).text_embeds, dim=-1)
             directions.append(F.normalize(features.mean(dim=0), dim=-1))
     return {"classes": torch.stack(directions).numpy(), "scale": found["logit_scale"].float().exp().numpy()}

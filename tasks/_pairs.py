@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import heapq
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,14 @@ from smcbench.task import SPLITS, Split
 
 from ._evaluating import chunks
 from ._labelled import Lazy
-from ._mbart import CHECKPOINTS, MBART, Tokens, learnt
+from ._mbart import CHECKPOINTS, LEARNT, MBART, Tokens, learnt
 from ._parallel import Corpus, Row, corpora
 
 VALIDATION = 500
 """Most validation examples: methods look at them often."""
 _CHUNK = 4096
 """Rows tokenised at a time."""
-_VERSION = 1
+_VERSION = 2
 """Of the rules below, bumped when other rows are chosen."""
 
 
@@ -90,8 +91,12 @@ class Selection:
     def rows(self) -> tuple[dict[Split, list[Row]], Counter[str]]:
         """The rows of each split, and how many training rows were left out, by reason.
 
-        A training row is left out if either of its sentences also stands, whatever the case of its letters, in a test
-        or validation row. Validation rows are the corpora's own; where a language has none, training rows.
+        A training row is left out if either of its sentences also stands in a test or validation row, whatever the case
+        of its letters, its spaces, and the form of its characters (Unicode's NFKC). Validation rows are the corpora's
+        own; where a language has none, training rows.
+
+        Raises:
+            InvalidInput: a split has no rows, or no language to train on is tested.
         """
         test: list[Row] = []
         standing: set[tuple[str, str]] = set()  # also in test rows beyond the limit
@@ -105,6 +110,11 @@ class Selection:
                 for rows in by_origin.values():
                     test += _some(rows, self.test_limit)
 
+        if test and not {row.languages[1] for row in test} & set(self.languages):
+            raise InvalidInput(
+                f"parallel corpora {', '.join(self.tests)}: no test rows of a language that is trained on "
+                f"({', '.join(self.languages)}); tested are {', '.join(self.tested)}"
+            )
         train: list[Row] = []
         validation: list[Row] = []
         out: Counter[str] = Counter()
@@ -146,7 +156,8 @@ def _some(rows: Iterable[Row], most: int | None) -> list[Row]:
 
 
 def _sentences(row: Row) -> tuple[tuple[str, str], ...]:
-    return tuple(zip(row.languages, (text.casefold() for text in row.texts), strict=True))
+    plain = ("".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in row.texts)
+    return tuple(zip(row.languages, plain, strict=True))
 
 
 # -- packed
@@ -257,6 +268,8 @@ def ready(selection: Selection, model: MBART, roots: tuple[Any, ...]) -> Ready:
     if model.checkpoint is not None:
         tokens = Tokens.of(CHECKPOINTS[model.checkpoint])
     else:
+        import tokenizers
+
         everything = dataclasses.replace(selection, languages=selection.tested)
 
         def learn() -> dict[str, Any]:
@@ -266,7 +279,11 @@ def ready(selection: Selection, model: MBART, roots: tuple[Any, ...]) -> Ready:
             learned = learnt(texts, ("en", *everything.languages), model.vocabulary, bytewise=True)
             return {"json": np.frombuffer(learned.to_str().encode(), dtype=np.uint8)}
 
-        key = {"rows": everything.fingerprint(), "vocabulary": model.vocabulary}
+        key = {
+            "rows": everything.fingerprint(),
+            "vocabulary": model.vocabulary,
+            "rules": [LEARNT, tokenizers.__version__],
+        }
         json = stored("translation-vocabulary", key, learn)["json"]
         tokens = Tokens.read(json.tobytes().decode(), ("en", *everything.languages))
 

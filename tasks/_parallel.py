@@ -21,6 +21,8 @@ names its key. Of two languages one is English. More options: ``header = true`` 
 ``separator``, ``from = "fr"`` (pairs for one direction only), ``held_out = 250`` (so many of these training rows,
 chosen by a fixed rule, are the test split), ``segmented = ["my"]`` (spaces between letters of Burmese mark syllables or
 words, as they do in no running text, and are taken out).
+
+A NAME is of lowercase letters, digits and hyphens, and none that a corpus, variant or score already has.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ MANIFEST = "parallel.toml"
 _OPTIONS: dict[str, type] = {
     "split": str, "file": str, "separator": str, "header": bool, "from": str, "held_out": int, "segmented": list
 }  # fmt: skip
+_NAME = re.compile("[a-z0-9][a-z0-9-]*")
+_TAKEN = re.compile("scratch|trained|en-[a-z]{2,3}|[a-z]{2,3}-en")
 _UNSPACED = {"my": re.compile(r"(?<=[က-႟]) (?=[က-႟])")}
 
 
@@ -121,10 +125,19 @@ class Bitext:
             raise fail(f"unknown key {unknown[0]!r}; known are {', '.join(_OPTIONS)}, and the codes of two languages")
         if len(languages) != 2 or "en" not in languages:
             raise fail(f"it names the languages {', '.join(languages) or 'none'}; there must be two, and one 'en'")
+        for key in ("file", "separator"):
+            if entry.get(key) == "":
+                raise fail(f"{key!r} is empty")
+        if entry.get("held_out", 1) < 1:
+            raise fail(f"'held_out' is {entry['held_out']}, it must be 1 or more")
+        if "held_out" in entry and entry["split"] != "train":
+            raise fail(f"'held_out' is of training rows, but 'split' is {entry['split']!r}")
         file = entry.get("file")
         wanted, what = (int, "a column, counted from 1") if file else (str, "the name of a file")
         if file and file.endswith(".json"):
             wanted, what = str, "a key"
+        if wanted is str and (option := next((key for key in ("separator", "header") if key in entry), None)):
+            raise fail(f"{option!r} is of a file with columns, which this is not")
         for key, place in languages.items():
             if type(place) is not wanted or not place or (isinstance(place, int) and place < 1):
                 raise fail(f"{key!r} is {place!r}, it must be {what}")
@@ -284,12 +297,19 @@ def corpora(name: str, languages: Sequence[str]) -> tuple[Corpus, ...]:
 
 
 def manifests() -> list[str]:
-    """Names of the corpora in files of one's own."""
+    """Names of the corpora in files of one's own; a corpus that is known goes before one of its name."""
     root = root_of(DATA)
-    return sorted(path.parent.name for path in root.glob(f"translation/*/{MANIFEST}")) if root is not None else []
+    found = [path.parent.name for path in root.glob(f"translation/*/{MANIFEST}")] if root is not None else []
+    known = {"opus-100", "cldr", *(name for name, entry in entries().items() if "parallel" in entry)}
+    return sorted(set(found) - known)
 
 
 def _of_manifest(name: str) -> Files:
+    if not _NAME.fullmatch(name) or _TAKEN.fullmatch(name):
+        raise InvalidInput(
+            f"parallel corpus {name!r}: rename its folder; a name is of lowercase letters, digits and hyphens, and not "
+            "what variants or scores are called: scratch, trained, or a direction such as en-fr"
+        )
     root = root_of(DATA)
     if root is None or not (path := root / "translation" / name / MANIFEST).is_file():
         where = f"{root or f'${DATA}'}/translation/{name}/{MANIFEST}"

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from smcbench import files
-from smcbench.errors import InvalidInput
 from smcbench.sources import Checkpoint
 
+from ._pretrained import pretrained
 from ._sequences import LETTERS
 from ._text import Tokens
 
@@ -85,7 +84,7 @@ class Encoder:
         """The model in fp32.
 
         Raises:
-            InvalidInput: the checkpoint is missing, or does not fill the encoder.
+            InvalidInput: the checkpoint is missing, torn, or does not fill the encoder.
         """
         import transformers
 
@@ -120,7 +119,9 @@ class Encoder:
         if self.checkpoint is None or not self.pretrained:
             backbone = made(config, add_pooling_layer=False)
         else:
-            backbone = _pretrained(made, config, CHECKPOINTS[self.checkpoint])
+            backbone = pretrained(
+                made, config, CHECKPOINTS[self.checkpoint], ("contact_head.",), add_pooling_layer=False
+            )
         if self.kind != "tape":
             del backbone.contact_head
         return Protein(backbone, self.width, self.head, outputs, self.head_dropout, self.init)
@@ -163,33 +164,3 @@ class Protein(nn.Module):
         weights = pooled.to(states.dtype)[..., None]
         mean = (states * weights).sum(2) / weights.sum(2)
         return self.head(mean[:, 0] if mean.shape[1] == 1 else mean[:, 1] - mean[:, 0])  # type: ignore[no-any-return]
-
-
-def _pretrained(made: Any, config: Any, checkpoint: Checkpoint) -> Any:
-    """The checkpoint's weights, all of them that the encoder has."""
-    from safetensors import SafetensorError
-    from transformers.utils import logging
-
-    checkpoint.file("config.json")
-    folder = checkpoint.verified().parent
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model, report = made.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True,
-            add_pooling_layer=False,
-        )  # fmt: skip
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise InvalidInput(
-            f"{folder}: cannot be read as {checkpoint.name} ({' '.join(str(error).split())[:100]})"
-        ) from None
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-    wrong = [name for name in report["missing_keys"] if not name.startswith("contact_head.")]
-    wrong += [str(key) for key in report["mismatched_keys"]]
-    if wrong:
-        raise InvalidInput(f"{folder}: does not fill the model: {min(wrong)} is missing or of another shape")
-    return model.train()

@@ -24,6 +24,7 @@ from smcbench.task import SPLITS, Batch, Outputs, Scope, Split
 
 from ._evaluating import buckets, chunks
 from ._labelled import Labelled, Lazy
+from ._pretrained import pretrained, tokenizer
 
 _TOKENS = {"cpu": 1 << 10, "cuda": 1 << 17}
 """Padded tokens of a batch for evaluation: what fits a core's cache, and what fills a GPU."""
@@ -130,7 +131,7 @@ class Encoder:
         With ``states`` it has none, and no pooler: it gives the states of all tokens.
 
         Raises:
-            InvalidInput: the checkpoint is missing, or does not fill the model.
+            InvalidInput: the checkpoint is missing, torn, or does not fill the model.
         """
         import transformers
 
@@ -155,7 +156,7 @@ class Encoder:
         if self.checkpoint is None or not self.pretrained:
             return made(config, **options)  # type: ignore[no-any-return]
         new = ("classifier.", f"{self.kind}.pooler.") if head in ("classes", "choices") else ()
-        return _pretrained(made, config, CHECKPOINTS[self.checkpoint], new, options)
+        return pretrained(made, config, CHECKPOINTS[self.checkpoint], new, **options)  # type: ignore[no-any-return]
 
 
 ROBERTA_BASE = Encoder("roberta", 50265, 768, 12, 12, 3072, 514, checkpoint="FacebookAI/roberta-base")
@@ -163,32 +164,6 @@ ROBERTA_LARGE = Encoder("roberta", 50265, 1024, 24, 16, 4096, 514, checkpoint="F
 BERT_BASE = Encoder("bert", 30522, 768, 12, 12, 3072, checkpoint="google-bert/bert-base-uncased")
 BERT_SPARSE = dataclasses.replace(BERT_BASE, checkpoint="neuralmagic/oBERT-12-upstream-pruned-unstructured-90-v2")
 MINILM = Encoder("bert", 30522, 384, 6, 12, 1536, checkpoint="sentence-transformers/all-MiniLM-L6-v2")
-
-
-def _pretrained(
-    made: Any, config: Any, checkpoint: Checkpoint, new: tuple[str, ...], options: Mapping[str, Any]
-) -> nn.Module:
-    """The checkpoint's weights; only what begins with ``new`` may be random."""
-    from transformers.utils import logging
-
-    folder = checkpoint.verified().parent
-    checkpoint.file("config.json")
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model, report = made.from_pretrained(
-            folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
-        )
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-    wrong = [name for name in report["missing_keys"] if not name.startswith(new)]
-    wrong += [str(key) for key in report["mismatched_keys"]]
-    if wrong:
-        raise InvalidInput(f"{folder}: does not fill the model: {min(wrong)} is missing or of another shape")
-    return model.train()  # type: ignore[no-any-return]
 
 
 class Tokens:
@@ -201,20 +176,16 @@ class Tokens:
     @classmethod
     def of(cls, checkpoint: Checkpoint, kind: Literal["bert", "roberta"]) -> Tokens:
         """The tokenizer that a checkpoint brings."""
-        from tokenizers import Tokenizer
-
         path = checkpoint.file("tokenizer.json")
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
+        found = tokenizer(path)
         names = {"bert": ("[PAD]", "[CLS]", "[SEP]", "[MASK]"), "roberta": ("<pad>", "<s>", "</s>", "<mask>")}[kind]
-        known = {name: tokenizer.token_to_id(name) for name in names}
+        known = {name: found.token_to_id(name) for name in names}
         special = [token for token in known.values() if token is not None]
         if len(special) < len(known):
             raise InvalidInput(f"{path}: no tokenizer of this model: it has not all of {', '.join(known)}")
 
         def encode(texts: list[str]) -> list[list[int]]:
-            return [each.ids for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
+            return [each.ids for each in found.encode_batch(texts, add_special_tokens=False)]
 
         return cls(encode, special, files.sha256(path.read_bytes()))
 

@@ -43,6 +43,8 @@ TEN = ("cs", "de", "fr", "gu", "my", "ro", "ru", "vi", "zh")
 _BEAMS = 5
 _TOKENS = {"cpu": 1 << 10, "cuda": 1 << 14}
 """Padded source tokens of a batch for evaluation, before there are beams."""
+_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 28}
+"""Most logits of a step: sentences x beams x vocabulary; 128 MiB and 1 GiB in fp32."""
 _TOKENIZERS = {"my": "char", "zh": "zh"}
 """sacreBLEU's, of target languages that put no spaces between words; for all others, Gujarati too, 13a."""
 
@@ -259,7 +261,7 @@ class ParallelTranslation(Translation):
         if self.model.checkpoint is None:
             return {}
         scratch = {"scratch": {"model": dataclasses.replace(self.model, pretrained=False)}}
-        return {**scratch, **{name: {"corpora": (name,)} for name in manifests()}}
+        return {**scratch, **{name: {"corpora": (name,)} for name in manifests() if name not in scratch}}
 
     @property
     def selection(self) -> Selection:
@@ -269,10 +271,10 @@ class ParallelTranslation(Translation):
         )
 
     def requirements(self) -> Sequence[Requirement]:
-        """Every corpus, and the checkpoint."""
+        """Every corpus, and the checkpoint, or for a random start its tokenizer."""
         some = (*self.selection.train_corpora(), *self.selection.test_corpora())
         data = {corpus.dataset.name: corpus.dataset for corpus in some if corpus.dataset is not None}
-        return [*data.values(), *([CHECKPOINTS[self.model.checkpoint]] if self.model.checkpoint else [])]
+        return [*data.values(), *([self.model.needs] if self.model.needs is not None else [])]
 
     def data(self, split: Split) -> Packed:
         """Packed pairs."""
@@ -287,7 +289,7 @@ class ParallelTranslation(Translation):
         return self._ready().tokens.decode(tokens)
 
     def write(self, model: nn.Module, source: Tensor, start: Tensor, split: Split) -> list[list[int]]:
-        """At most twice as many tokens as the source has, and ten."""
+        """At most twice as many tokens as the source has, and ten; what has not ended there counts as it stands."""
         special = {"pad": self.network.pad, "eos": self.network.eos}
         if split == "validation":
             return greedy(model, source, start, self.longest, **special)
@@ -298,7 +300,10 @@ class ParallelTranslation(Translation):
         """The longest first."""
         lengths = self.data(split).sources()
         if batch_size is None:
-            return buckets(lengths, _TOKENS.get(device, _TOKENS["cpu"]))
+            logits = self.model.vocabulary * (1 if split == "validation" else _BEAMS)
+            most = max(1, _LOGITS.get(device, _LOGITS["cpu"]) // logits)
+            even = buckets(lengths, _TOKENS.get(device, _TOKENS["cpu"]))
+            return (part for batch in even for part in chunks(batch, most))
         return chunks(sorted(range(len(lengths)), key=lambda i: -lengths[i]), batch_size)
 
     def score(self, split: Split, predictions: Mapping[str, str]) -> dict[str, float]:
@@ -313,7 +318,8 @@ class ParallelTranslation(Translation):
             "English; SMC-Bench does not say which",
             "data": f"{', '.join(self.corpora)}; pairs left out of training: {out}",
             "test": f"{', '.join(self.tests)}, English from and into {', '.join(self.tested)}; beam {_BEAMS}, "
-            "log-probability over length; validation greedily",
+            f"log-probability over length, at most twice the source's tokens and ten, and {self.longest}; what has not "
+            "ended there counts as it stands; validation greedily",
             "signature": _signatures(self.tested),
             "tokenizers": "char for Burmese, which has no spaces between words; 13a for Gujarati, which has",
             "recipe from": _recipes.source_of(self.recipe),

@@ -435,6 +435,19 @@ def test_a_checkpoint_that_does_not_fill_the_model_is_refused(checkpoint: Encode
         checkpoint.build("words", 1)
 
 
+def test_torn_files_of_a_checkpoint_are_one_line(checkpoint: Encoder, tmp_path: Path) -> None:
+    folder = tmp_path / "models/some/bert"
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InvalidInput, match=r"some/bert: cannot be read as some/bert \(SafetensorError") as caught:
+        checkpoint.build("classes", 2)
+    assert "\n" not in str(caught.value)
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "WordPiece", "vo')
+    with pytest.raises(InvalidInput, match=r"tokenizer\.json: cannot be read as a tokenizer .*; fetch it") as caught:
+        Tokens.of(_text.CHECKPOINTS["some/bert"], "bert")
+    assert "\n" not in str(caught.value)
+
+
 def test_other_weights_under_a_known_name_are_refused(checkpoint: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     known = dataclasses.replace(_text.CHECKPOINTS["some/bert"], sha256="0" * 64)
     monkeypatch.setitem(_text.CHECKPOINTS, "some/bert", known)

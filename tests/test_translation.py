@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,16 @@ def _broken(kind: str, folder: Path) -> None:
             "type": {**DEV, "header": "yes"},
             "from": {**TRAIN, "from": "de"},
             "outside": {**TRAIN, "fr": "../train.fr"},
+            "absolute": {**TRAIN, "fr": str(folder / "train.fr")},
+            "nested": {**TRAIN, "fr": "a/../../mine/train.fr"},
+            "all held out": {**TRAIN, "held_out": -1},
+            "none held out": {**TRAIN, "held_out": 0},
+            "test held out": {**TEST, "held_out": 3},
+            "no separator": {**DEV, "separator": ""},
+            "no file": {**TRAIN, "file": ""},
+            "separator of two": {**TRAIN, "separator": "|"},
+            "header of two": {**TRAIN, "header": True},
+            "header of json": {**TEST, "header": False},
         }[kind]
         manifest(folder, entry)
 
@@ -269,6 +280,16 @@ BROKEN = [
     ("type", r"'header' is 'yes', it must be of type bool"),
     ("from", r"'from' has 'de', which is none of its languages"),
     ("outside", r"'\.\./train\.fr' is no file of its folder"),
+    ("absolute", r"'/.*/train\.fr' is no file of its folder"),
+    ("nested", r"'a/\.\./\.\./mine/train\.fr' is no file of its folder"),
+    ("all held out", r"\[\[parallel\]\] 1: 'held_out' is -1, it must be 1 or more"),
+    ("none held out", r"\[\[parallel\]\] 1: 'held_out' is 0, it must be 1 or more"),
+    ("test held out", r"\[\[parallel\]\] 1: 'held_out' is of training rows, but 'split' is 'test'"),
+    ("no separator", r"\[\[parallel\]\] 1: 'separator' is empty"),
+    ("no file", r"\[\[parallel\]\] 1: 'file' is empty"),
+    ("separator of two", r"\[\[parallel\]\] 1: 'separator' is of a file with columns, which this is not"),
+    ("header of two", r"\[\[parallel\]\] 1: 'header' is of a file with columns, which this is not"),
+    ("header of json", r"\[\[parallel\]\] 1: 'header' is of a file with columns, which this is not"),
 ]
 
 
@@ -290,6 +311,23 @@ def test_a_corpus_of_ones_own_is_a_variant(root: Path) -> None:
     assert [need.state() for need in task.requirements()[1:]] == ["missing", "missing"]
     with pytest.raises(UsageError, match="has no variant 'yours'; it has scratch, mine"):
         mbart_2to2.variant("yours")
+
+
+def test_a_corpus_of_ones_own_takes_the_place_of_nothing(root: Path) -> None:
+    for name in ("scratch", "tatoeba", "flores200", "opus-100", "cldr"):
+        manifest(root / name, TRAIN)
+    assert list(mbart_2to2.variants) == ["scratch", "mine"]
+    assert not mbart_2to2.variant("scratch").pretrained
+
+
+@pytest.mark.parametrize("name", ["scratch", "trained", "en-fr", "my-en", "Scratch", "my corpus", "a@b", "-x", "ünï"])
+def test_names_that_are_none_or_say_something_else_are_refused(name: str, root: Path) -> None:
+    (root / "mine").rename(root / name)
+    with pytest.raises(InvalidInput, match=f"parallel corpus '{name}': rename its folder; a name is") as caught:
+        corpora(name, ["fr"])
+    assert "\n" not in str(caught.value)
+    (root / name).rename(root / "en-route-2")
+    assert list(corpora("en-route-2", ["fr"])[0].rows("train", "fr"))
 
 
 # -- OPUS-100
@@ -354,6 +392,32 @@ def test_what_stands_in_a_test_or_validation_row_is_not_trained_on(root: Path) -
     rows, out = selected(test_limit=1, limit=30).rows()  # test rows that are not taken count all the same
     assert out == {"in a test or validation row": 3, "empty": 1, "beyond the limit": 6}
     assert (len(rows["train"]), len(rows["test"])) == (30, 1)
+
+
+def test_spaces_and_forms_of_characters_do_not_hide_what_stands_in_a_test_row(root: Path) -> None:
+    french = [french for _, french in PAIRS[:40]]
+    lines(root / "mine/test.json", [json.dumps([{"translation": {"en": "It is open.", "fr": "Le café est ouvert !"}}])])
+    seen = [
+        unicodedata.normalize("NFD", "Le café est ouvert !"),
+        "Le café est ouvert!",
+        "Le café est ouvert\N{NARROW NO-BREAK SPACE}!",
+        "Le caf\N{LATIN SMALL LETTER E WITH ACUTE} est ouvert\N{FULLWIDTH EXCLAMATION MARK}",
+    ]
+    lines(root / "mine/train.fr", [*seen, "Le cafe est ouvert !", *french[5:]])
+    rows, out = selected().rows()
+    assert [row.texts[1] for row in rows["train"]] == ["Le cafe est ouvert !", *french[5:]]
+    assert out["in a test or validation row"] == 4
+
+
+@pytest.mark.parametrize("kind", ["tested", "rows"])
+def test_nothing_is_trained_where_nothing_trained_is_tested(kind: str, root: Path) -> None:
+    lines(root / "mine/other.json", [json.dumps([{"translation": {"en": "One.", "ru": "Один."}}])])
+    manifest(root / "mine", TRAIN, DEV, TEST, {"split": "test", "file": "other.json", "en": "en", "ru": "ru"})
+    if kind == "rows":
+        manifest(root / "mine", TRAIN, DEV, {"split": "test", "file": "other.json", "en": "en", "ru": "ru"})
+    tested = ("ru",) if kind == "tested" else ("fr", "ru")
+    with pytest.raises(InvalidInput, match=r"mine: no test rows of a language that is trained on \(fr\); tested are"):
+        selected(tested=tested).rows()
 
 
 def test_the_choice_is_by_key_not_by_order(root: Path) -> None:
@@ -434,6 +498,23 @@ def test_tasks_on_fewer_languages_share_the_vocabulary() -> None:
     assert {pair.direction for pair in one.data("test")} == {"en-fr", "fr-en", "en-ru", "ru-en"}
 
 
+def test_a_vocabulary_is_learnt_anew_by_other_rules(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tokenizers
+
+    def learnt_so_far() -> int:
+        _pairs.ready.cache_clear()
+        dataclasses.replace(TINY, corpora=("mine",), tests=("mine",), tested=("fr",)).data("train")
+        return len(list((tmp_path / "cache/translation-vocabulary").iterdir()))
+
+    assert learnt_so_far() == learnt_so_far() == 1
+    monkeypatch.setattr(_pairs, "LEARNT", 0)
+    assert learnt_so_far() == 2
+    monkeypatch.setattr(tokenizers, "__version__", "0.0.0")
+    assert learnt_so_far() == 3
+
+
 def test_bytes_give_back_every_text() -> None:
     texts = ["Hello, world!  Twice", "ગુજરાતી ભાષા", "မြန်မာဘာသာ ။", "中文，没有空格", "Žluťoučký kůň", "5 🙂 \t x"]
     tokens = Tokens.read(learnt(texts[:2], ("en", "gu"), 300, bytewise=True).to_str(), ("en", "gu"))
@@ -512,6 +593,29 @@ def test_validation_is_greedy_and_test_is_by_beam(trained: Any, monkeypatch: pyt
     assert set(called) == {"beam_search"}
     assert len(called) == -(-len(TINY.data("test")) // 5)
     assert found.scores == translation._averaged(TINY.data("test"), found.predictions, TINY.languages)
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 1 << 25), ("cuda", 1 << 28)])
+def test_a_batch_has_no_more_logits_than_there_is_room_for(device: str, most: int, root: Path) -> None:
+    short = [{"translation": {"en": f"{i}", "fr": f"{i}."}} for i in range(150)]
+    lines(root / "mine/test.json", [json.dumps(short)])
+    lines(root / "mine/dev.tsv", [f"{i}\t{i}!\t{i}?" for i in range(150)])
+    task = dataclasses.replace(TINY, corpora=("mine",), tests=("mine",), tested=("fr",))
+    large = dataclasses.replace(task, model=dataclasses.replace(task.model, vocabulary=1 << 20))
+    ready = task._ready()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translation.ParallelTranslation, "_ready", lambda self: ready)
+        for split, beams in (("test", 5), ("validation", 1)):
+            batches = list(large.batches(split, None, device))
+            assert sorted(i for batch in batches for i in batch) == list(range(len(ready.splits[split])))
+            assert max(map(len, batches)) == most // (beams << 20)
+            assert max(map(len, task.batches(split, None, device))) > most // (beams << 20)
+
+
+def test_facts_say_how_is_searched() -> None:
+    said = TINY.facts()["test"]
+    assert "beam 5, log-probability over length, at most twice the source's tokens and ten, and 64" in said
+    assert "what has not ended there counts as it stands" in said
 
 
 # -- models
@@ -611,6 +715,43 @@ def test_a_tokenizer_without_the_languages_is_refused(checkpoint: MBART, root: P
 def test_a_checkpoint_that_does_not_fill_the_model_is_refused(checkpoint: MBART) -> None:
     with pytest.raises(InvalidInput, match=r"does not fill the model: model\.decoder\.layers\.1"):
         dataclasses.replace(checkpoint, layers=2).build()
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("model.safetensors", r"some/mbart: cannot be read as some/mbart \(SafetensorError"),
+        ("pytorch_model.bin", r"some/mbart: cannot be read as some/mbart \("),
+        ("tokenizer.json", r"tokenizer\.json: cannot be read as a tokenizer \(.*\); fetch it again"),
+    ],
+)
+def test_torn_files_of_a_checkpoint_are_one_line(file: str, message: str, checkpoint: MBART, tmp_path: Path) -> None:
+    folder = tmp_path / "models/some/mbart"
+    if file == "pytorch_model.bin":
+        torch.save(checkpoint.build().state_dict(), folder / file)
+        (folder / "model.safetensors").unlink()
+    (folder / file).write_bytes((folder / file).read_bytes()[:1000])
+    with pytest.raises(InvalidInput, match=message) as caught:
+        _ = Tokens.of(_mbart.CHECKPOINTS["some/mbart"]) if file == "tokenizer.json" else checkpoint.build()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_random_start_needs_no_more_than_the_tokenizer(checkpoint: MBART, root: Path, tmp_path: Path) -> None:
+    task = dataclasses.replace(TINY, corpora=("mine",), tests=("mine",), tested=("fr",), model=checkpoint)
+    scratch = task.variant("scratch")
+    (tmp_path / "models/some/mbart/model.safetensors").unlink()
+    assert scratch.prepare() == {"train": 80, "validation": 20, "test": 20}
+    assert [verdict.file for need in scratch.requirements() for verdict in need.verify()][-1] == "tokenizer.json"
+    with pytest.raises(InvalidInput, match=r"has no pytorch_model\.bin; fetch the whole of some/mbart"):
+        task.prepare()
+    (tmp_path / "models/some/mbart/tokenizer.json").unlink()
+    with pytest.raises(InvalidInput, match=r"has no tokenizer\.json"):
+        scratch.requirements()[-1].fetch()
+    (tmp_path / "models/some/mbart/config.json").unlink()
+    with pytest.raises(InvalidInput, match=r"put its files \(config\.json, tokenizer\.json from"):
+        scratch.requirements()[-1].fetch()
+    with pytest.raises(InvalidInput, match=r"put its files \(config\.json, model\.safetensors, tokenizer\.json from"):
+        task.requirements()[-1].fetch()
 
 
 # -- phrases
