@@ -360,6 +360,15 @@ class Backbone(nn.Module):
             known: which places are residues.
             real: those, and the place before the first and after the last one; the others are padding.
         """
+        with torch.autocast(atoms.device.type, enabled=False):  # distances and angles need fp32
+            states = self._embedded(atoms.float(), known, real)
+        states = self.dropout(states) * real[..., None]
+        for layer in self.layers:
+            states = layer(states, real)
+        return self.layer_norm(states)  # type: ignore[no-any-return]
+
+    def _embedded(self, atoms: Tensor, known: Tensor, real: Tensor) -> Tensor:
+        """What the transformer sees, of shape (proteins, places, width)."""
         confidence = known.float() - (~real).float()
         turn = frames(atoms)
 
@@ -368,7 +377,7 @@ class Backbone(nn.Module):
 
         scalars, vectors = self.gvp_encoder(atoms, known, confidence)
         plain = nodes(atoms)
-        states = (
+        embedded: Tensor = (
             self.embed_tokens(torch.where(real, _MASK, _PAD)) * math.sqrt(self.width)
             + self.embed_dihedrals(atoms)
             + self.embed_gvp_output(torch.cat([scalars, local(vectors)], -1))
@@ -376,10 +385,7 @@ class Backbone(nn.Module):
             + self.embed_gvp_input_features(torch.cat([plain.scalars, local(plain.vectors)], -1))
             + _positions(real, self.width)
         )
-        states = self.dropout(states) * real[..., None]
-        for layer in self.layers:
-            states = layer(states, real)
-        return self.layer_norm(states)  # type: ignore[no-any-return]
+        return embedded
 
 
 class Folded(nn.Module):

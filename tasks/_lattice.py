@@ -65,6 +65,8 @@ APART = 3
 _DECIMALS = 4
 _PART = 2000
 """Sequences whose energies are in memory at a time."""
+_ROUNDS = 100
+"""Of drawing mutants, at most, for each part of those asked for: so one in a hundred must be new and keep its fold."""
 
 Walk = tuple[tuple[int, int], ...]
 
@@ -190,9 +192,15 @@ def design(lattice: Lattice, fold: int, draw: random.Random) -> tuple[Any, float
 
 
 def _mutants(lattice: Lattice, parent: Any, fold: int, count: int, draw: random.Random) -> tuple[Any, Any]:
-    """So many different mutants that keep the fold, and their melting temperatures in kT."""
+    """So many different mutants that keep the fold, and their melting temperatures in kT.
+
+    Raises:
+        ValueError: that many are not found.
+    """
     kept: dict[bytes, float] = {}
-    while len(kept) < count:
+    for _ in range(_ROUNDS * math.ceil(count / _PART)):
+        if len(kept) >= count:
+            break
         some = np.repeat(parent[None].astype(np.int8), _PART, axis=0)
         for sequence in some:
             for place in draw.sample(range(LENGTH), draw.randint(*_MUTATIONS)):
@@ -201,6 +209,8 @@ def _mutants(lattice: Lattice, parent: Any, fold: int, count: int, draw: random.
         lowest = energies.min(axis=1)
         native = (energies[:, fold] == lowest) & ((energies == lowest[:, None]).sum(axis=1) == 1)
         kept |= zip((row.tobytes() for row in some[native]), melting_temperatures(energies[native]) / 100, strict=True)
+    if len(kept) < count:
+        raise ValueError(f"only {len(kept)} of {count} mutants that keep fold {fold} are found")
     rows = list(kept.items())[:count]
     return np.asarray([list(row) for row, _ in rows], dtype=np.int8), np.asarray([t for _, t in rows])
 
@@ -251,7 +261,7 @@ def examples(
     left out in every split, so that no label hangs on a rounding.
 
     Raises:
-        ValueError: fewer sequences are left than asked for.
+        ValueError: fewer sequences are found, or left, than asked for.
     """
     share = 1 - gap * (classes - 1) if classes else 1.0
     held = math.ceil(2 * sum(sizes[1:]) / share)  # some two fifths are too near

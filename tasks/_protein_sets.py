@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ._datasets import carve, dataset, held_out
 from ._rows import comma_separated, number_in
 from ._text import Corpus, Example
 
+_T = TypeVar("_T")
 Splits = Mapping[Split, Sequence[Example]]
 
 
@@ -39,40 +41,46 @@ CLASSES = ("psychrophilic", "mesophilic", "thermophilic", "hyperthermophilic")
 """ThermoProt's, from cold to hot."""
 WINDOW = 120
 """Residues kept on either side of a mutation."""
+LITTLE, FULL = 256, 1024
+"""Most tokens of a sequence, the two special ones too: for the small tasks, and for the full ones."""
 
 
-def _sequence_of(example: Example) -> str:
-    return example.texts[0][0]
+def _seen_of(longest: int) -> Callable[[Example], str]:
+    """What an encoder of so many tokens sees of an example's sequence."""
+    return lambda example: example.texts[0][0][: longest - 2]
 
 
-def _distinct(parts: Mapping[Split, Sequence[Example]]) -> Splits:
-    """Each example once, and in the first of test, validation and training that has it.
+def _seen_of_structure(one: Structure) -> str:
+    """A digest of the atoms that the encoder sees; the same protein in another place has another."""
+    return files.sha256(one.atoms[: FULL - 2].tobytes())
 
-    Of ThermoProt, BertThermo and FireProtDB nothing falls to this: nothing stands there twice.
-    """
-    seen: set[tuple[tuple[str, ...], ...]] = set()
-    found: dict[Split, list[Example]] = {}
+
+def _distinct(parts: Mapping[Split, Sequence[_T]], seen_of: Callable[[_T], Hashable]) -> dict[Split, list[_T]]:
+    """Of examples of which the model sees the same, one, in the first of test, validation and training that has it."""
+    seen: set[Hashable] = set()
+    found: dict[Split, list[_T]] = {}
     for split in ("test", "validation", "train"):
         found[split] = []
-        for example in parts[split]:
-            if example.texts not in seen:
-                seen.add(example.texts)
-                found[split].append(example)
+        for one in parts[split]:
+            key = seen_of(one)
+            if key not in seen:
+                seen.add(key)
+                found[split].append(one)
     return {split: found[split] for split in SPLITS}
 
 
 def _thermoprot(source: Dataset) -> Splits:
-    """A tenth of each class, at most 1,000, for the test, and as much of the rest for validation."""
+    """A tenth of each class, at most 1,000, for the test; as much of the rest, but at most 250, for validation."""
     parts: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     for label, name in enumerate(CLASSES):
         rows = _sequences.fasta(source.read(f"{name}.fasta"))
         some = [Example(f"thermoprot/{name}/{n}", ((row.sequence,),), label) for n, row in enumerate(rows)]
         size = held_out(len(some))
-        test, rest = carve(some, size, _sequence_of)
-        validation, train = carve(rest, min(size, 250), _sequence_of)
+        test, rest = carve(some, size, _seen_of(LITTLE))
+        validation, train = carve(rest, min(size, 250), _seen_of(LITTLE))
         for split, examples in zip(SPLITS, (train, validation, test), strict=True):
             parts[split] += examples
-    return _distinct(parts)
+    return _distinct(parts, _seen_of(LITTLE))
 
 
 def _bertthermo(source: Dataset) -> Splits:
@@ -84,8 +92,8 @@ def _bertthermo(source: Dataset) -> Splits:
             yield Example(f"bertthermo/{split}/{name}", ((row.sequence,),), int(label))
 
     rows = list(read("train"))
-    validation, train = carve(rows, held_out(len(rows)), _sequence_of)
-    return _distinct({"train": train, "validation": validation, "test": list(read("test"))})
+    validation, train = carve(rows, held_out(len(rows)), _seen_of(LITTLE))
+    return _distinct({"train": train, "validation": validation, "test": list(read("test"))}, _seen_of(LITTLE))
 
 
 def _fireprot(source: Dataset) -> Splits:
@@ -96,9 +104,10 @@ def _fireprot(source: Dataset) -> Splits:
         for number, located in enumerate(comma_separated(source.read(file), columns)):
             row = located.row
             sequence, place = _sequences.residues(located.where, row["sequence"]), row["position"]
-            at = int(place) if place.isdecimal() else 0
+            at = int(place) if place.isdecimal() and len(place) < 10 else 0
             if not 1 <= at <= len(sequence) or sequence[at - 1] != row["wild_type"]:
-                raise InvalidInput(f"{located.where}: the sequence has no {row['wild_type']!r} at position {place!r}")
+                wild, shown = map(reprlib.repr, (row["wild_type"], place))
+                raise InvalidInput(f"{located.where}: the sequence has no {wild} at position {shown}")
             mutation = _sequences.residues(located.where, row["mutation"])
             if len(mutation) != 1 or mutation == row["wild_type"]:
                 raise InvalidInput(f"{located.where}: 'mutation' is {row['mutation']!r}, it must be another residue")
@@ -110,7 +119,7 @@ def _fireprot(source: Dataset) -> Splits:
         "train": "training/fireprot_train.csv", "validation": "training/fireprot_val.csv",
         "test": "testing/fireprot_test.csv",
     }  # fmt: skip
-    return _distinct({split: list(read(name, split)) for split, name in names.items()})
+    return _distinct({split: list(read(name, split)) for split, name in names.items()}, lambda example: example.texts)
 
 
 def _split(source: Dataset, classes: int) -> tuple[Path, dict[str, list[_sequences.Labelled]]]:
@@ -123,12 +132,22 @@ def _split(source: Dataset, classes: int) -> tuple[Path, dict[str, list[_sequenc
 
 
 def stamp(source: Dataset) -> str:
-    """A digest of what lies beside HotProtein's split, by name, size and time: one file a protein is many to read."""
+    """A digest of what lies beside HotProtein's split, by name, size and time: one file a protein is many to read.
+
+    Raises:
+        InvalidInput: one of them is a link that leads nowhere, or cannot be asked about.
+    """
     path = source.path(source.files[0]) if "hotprotein" in source.name else None
     if path is None:
         return ""
-    found = ((str(file.relative_to(path.parent)), file.stat()) for file in sorted(path.parent.rglob("*")))
-    return files.digest([[name, about.st_size, about.st_mtime_ns] for name, about in found])
+    found = []
+    for file in sorted(path.parent.rglob("*")):
+        try:
+            about = file.stat()
+        except OSError as error:
+            raise InvalidInput(f"{file}: cannot be read ({error.strerror}); mend or delete it") from None
+        found.append([str(file.relative_to(path.parent)), about.st_size, about.st_mtime_ns])
+    return files.digest(found)
 
 
 def _hotprotein(source: Dataset, classes: int, folder: str) -> Splits:
@@ -143,8 +162,8 @@ def _hotprotein(source: Dataset, classes: int, folder: str) -> Splits:
         ]
 
     train = read("train")
-    validation, train = carve(train, held_out(len(train)), _sequence_of)
-    return _distinct({"train": train, "validation": validation, "test": read("test")})
+    validation, train = carve(train, held_out(len(train)), _seen_of(FULL))
+    return _distinct({"train": train, "validation": validation, "test": read("test")}, _seen_of(FULL))
 
 
 def structures(source: Dataset, classes: int, folder: str) -> Mapping[Split, Sequence[Structure]]:
@@ -164,8 +183,8 @@ def structures(source: Dataset, classes: int, folder: str) -> Mapping[Split, Seq
         return found
 
     train = read("train")
-    validation, train = carve(train, held_out(len(train)), lambda one: one.id)
-    return {"train": train, "validation": validation, "test": read("test")}
+    validation, train = carve(train, held_out(len(train)), _seen_of_structure)
+    return _distinct({"train": train, "validation": validation, "test": read("test")}, _seen_of_structure)
 
 
 def _meltome(source: Dataset) -> Splits:
@@ -187,7 +206,8 @@ def _meltome(source: Dataset) -> Splits:
         {
             split: [e._replace(label=int(np.searchsorted(bounds, e.label, side="right"))) for e in some]
             for split, some in found.items()
-        }
+        },
+        _seen_of(FULL),
     )
 
 
@@ -252,22 +272,25 @@ CARVED = "a tenth of train (at most 1,000) is validation, carved by a fixed rule
 
 
 def _corpora() -> Iterator[Corpus]:
+    distinct = "no two sequences begin with the same {:,} residues"
+    little = f"{distinct.format(LITTLE - 2)}, but homology between training and test is not controlled"
+    full = distinct.format(FULL - 2)
     source = dataset("thermoprot")
-    note = "by a fixed rule, of each class a tenth is for the test and 250 are for validation; no sequence stands twice"
-    yield Corpus("thermoprot", functools.partial(_thermoprot, source), note, source)
+    note = "by a fixed rule, of each class a tenth is for the test and at most 250 are for validation"
+    yield Corpus("thermoprot", functools.partial(_thermoprot, source), f"{note}; {little}", source, version=2)
     source = dataset("bertthermo")
-    note = f"the authors' train and test; {CARVED}; no sequence stands twice"
-    yield Corpus("bertthermo", functools.partial(_bertthermo, source), note, source)
+    note = f"the authors' train and test; {CARVED}; {little}"
+    yield Corpus("bertthermo", functools.partial(_bertthermo, source), note, source, version=2)
     source = dataset("fireprotdb")
     note = "ThermoMPNN's split of FireProtDB into train, validation and test by homology"
     yield Corpus("fireprotdb", functools.partial(_fireprot, source), note, source)
     for key, classes, folder in (("hp-s", 5, "S_target"), ("hp-s2c2", 2, "d1_fasta_clean")):
         source = dataset(key)
         read = functools.partial(_hotprotein, source, classes, folder)
-        yield Corpus(key, read, f"HotProtein's train and test; {CARVED}", source)
+        yield Corpus(key, read, f"HotProtein's train and test; {CARVED}; {full}", source, version=2)
     source = dataset("meltome")
     note = "FLIP's mixed split; classes are fifths of the training melting temperatures, as SMC-Bench does not name its"
-    yield Corpus("meltome", functools.partial(_meltome, source), note, source)
+    yield Corpus("meltome", functools.partial(_meltome, source), f"{note}; {full}", source, version=2)
     for name, count in (("lattice", 4), ("lattice-tm", None)):
         gap = _GAP if count else 0.0
         made = functools.partial(_lattice.examples, _LATTICE, count, gap, _FAMILIES, _CANDIDATES)

@@ -1,17 +1,18 @@
 """Proteins from upstream's files: FASTA, HotProtein's splits, and backbones from PDB.
 
 A sequence is in IUPAC's letters of amino acids, one a residue; J (leucine or isoleucine), which no vocabulary has, is
-read as X. Whatever is wrong is named by file and line. A pickle is read as plain containers, text and numbers: any
-other object in it is refused, and nothing is executed.
+read as X. Whatever is wrong is named by file and line. A pickle is read as plain containers, text and numbers: one that
+holds anything else is refused before it is unpickled, and nothing is executed.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import math
 import pickle
-from collections.abc import Iterator, Mapping
+import pickletools
+import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,66 +87,85 @@ class Labelled(NamedTuple):
     label: int
 
 
-def _latin(text: str, encoding: str) -> bytes:
-    """How old pickles write bytes."""
-    return text.encode("latin1" if encoding == "latin1" else "ascii")
+_CONTAINERS = {"EMPTY_DICT", "DICT", "EMPTY_LIST", "LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+_PLAIN = {
+    *_CONTAINERS, "PROTO", "FRAME", "STOP", "MARK", "SETITEM", "SETITEMS", "APPEND", "APPENDS",
+    "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET",
+    "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT",
+    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING",
+}  # fmt: skip
+"""Instructions of a pickle that make containers, text and numbers; none of them looks up or calls anything."""
+_MOST_CONTAINERS = 32
+"""In a split, which has a dict and four lists: so nothing is nested deeply."""
 
 
-class _Plain(pickle.Unpickler):
-    """Unpickles containers, text and numbers, and arrays of these; refuses everything else before it is made."""
+class _Refused(Exception):
+    """A pickle holds what is not read."""
 
-    ALLOWED: Mapping[tuple[str, str], Any] = {
-        ("numpy", "dtype"): np.dtype,
-        ("numpy", "ndarray"): np.ndarray,
-        ("_codecs", "encode"): _latin,
-    }
-    NUMPY = {"multiarray": ("_reconstruct", "scalar"), "numeric": ("_frombuffer",)}
+
+class _Unpickler(pickle.Unpickler):
+    """Finds nothing: no instruction that is let through asks for anything."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self.ALLOWED:
-            return self.ALLOWED[module, name]
-        package, _, part = module.rpartition(".")
-        if package in ("numpy.core", "numpy._core") and name in self.NUMPY.get(part, ()):
-            return getattr(importlib.import_module(f"numpy._core.{part}"), name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}")
+        raise _Refused("it names an object")
 
 
 def plain_pickle(contents: Contents) -> Any:
-    """What a pickle holds, if that is plain data.
+    """What a pickle holds, if that is a few containers of text and numbers; its instructions are looked through first.
+
+    Arrays and numbers of numpy are refused too: to make them is to call functions that trust what they are given.
 
     Raises:
         InvalidInput: it holds anything else, or is torn.
     """
     try:
-        found = _Plain(io.BytesIO(contents.raw)).load()
+        containers = 0
+        for number, (code, argument, _) in enumerate(pickletools.genops(contents.raw)):
+            if code.name not in _PLAIN:
+                raise _Refused(f"it holds other objects, numpy's maybe ({code.name})")
+            containers += code.name in _CONTAINERS
+            if containers > _MOST_CONTAINERS:
+                raise _Refused(f"it holds more than {_MOST_CONTAINERS} dicts, lists and tuples")
+            if code.name.endswith("PUT") and (argument or 0) > number:  # room is made up to there
+                raise _Refused(f"it holds a memo {argument}")
+        found = _Unpickler(io.BytesIO(contents.raw)).load()
     except Exception as error:  # a torn or hostile pickle may raise anything
-        what = str(error) if str(error).startswith("it holds ") else f"it is torn ({type(error).__name__})"
+        what = str(error) if isinstance(error, _Refused) else f"it is torn ({type(error).__name__})"
         raise InvalidInput(
-            f"{contents.where}: not read: {what}; only lists, dicts, text, numbers and arrays of numbers are, "
-            "or write it as split.csv"
+            f"{contents.where}: not read: {what}; only a dict of lists of text and numbers is; "
+            "put a split.csv in its place, with columns name, label and split (train or test)"
         ) from None
     return found
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 1
 
 
 def split_of(contents: Contents, classes: int) -> dict[str, list[Labelled]]:
     """Names and classes of ``train`` and ``test``, from HotProtein's pickle, or from a CSV of name, label and split.
 
     Raises:
-        InvalidInput: keys are missing, lengths differ, a label is no class, or a name stands in both.
+        InvalidInput: keys are missing, lengths differ, a label is no class, a name is none of a file, or stands twice.
     """
     if contents.where.endswith((".csv", ".csv.gz", ".csv.xz")):
         found: dict[str, list[Labelled]] = {"train": [], "test": []}
         for located in comma_separated(contents, ("name", "label", "split")):
             row = located.row
             if row["split"] not in found:
-                raise InvalidInput(f"{located.where}: 'split' is {row['split']!r}, it must be 'train' or 'test'")
+                shown = _SHORT.repr(row["split"])
+                raise InvalidInput(f"{located.where}: 'split' is {shown}, it must be 'train' or 'test'")
             label = _class(located.where, number_in(located, "label"), classes)
             found[row["split"]].append(Labelled(located.where, row["name"], label))
     else:
         found = _unpickled(contents, classes)
-    both = {one.name for one in found["train"]} & {one.name for one in found["test"]}
-    if both:
-        raise InvalidInput(f"{contents.where}: {min(both)} stands in train and in test")
+    places: dict[str, str] = {}
+    for one in (*found["train"], *found["test"]):
+        if not _names_a_file(one.name):
+            raise InvalidInput(f"{one.where}: the name is {_SHORT.repr(one.name)}, it must be that of a file")
+        if one.name in places:
+            raise InvalidInput(f"{one.where}: {one.name} stands at {places[one.name]} already")
+        places[one.name] = one.where
     return found
 
 
@@ -156,28 +176,37 @@ def _unpickled(contents: Contents, classes: int) -> dict[str, list[Labelled]]:
         columns = []
         for what in ("names", "labels"):
             column = raw.get(f"{split}_{what}") if isinstance(raw, dict) else None
-            if not isinstance(column, list | tuple | np.ndarray):
+            if not isinstance(column, list | tuple):
                 raise InvalidInput(f"{contents.where}: must be a dict with a list {split}_{what}")
-            columns.append([one.item() if isinstance(one, np.generic) else one for one in column])
+            columns.append(column)
         names, labels = columns
         if len(names) != len(labels):
             raise InvalidInput(f"{contents.where}: {split} has {len(names)} names and {len(labels)} labels")
         found[split] = []
         for place, (name, label) in enumerate(zip(names, labels, strict=True)):
             here = f"{contents.where} {split}[{place}]"
-            if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
-                raise InvalidInput(f"{here}: the name is {name!r}, it must be that of a file")
             found[split].append(Labelled(here, name, _class(here, label, classes)))
     return found
+
+
+def _names_a_file(name: Any) -> bool:
+    """Whether it is text that names a file in a folder, and can name none outside of it, nor a hidden one."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and 0 < len(name.encode()) <= 200
+        and not name.startswith(".")
+        and not set("/\\") & set(name)
+    )
 
 
 def _class(where: str, label: Any, classes: int) -> int:
     try:
         value = float(label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if value not in range(classes):
-        raise InvalidInput(f"{where}: the label is {label!r}, it must be one of 0 to {classes - 1}")
+        raise InvalidInput(f"{where}: the label is {_SHORT.repr(label)}, it must be one of 0 to {classes - 1}")
     return int(value)
 
 

@@ -38,9 +38,9 @@ from ._inverse_folding import ESM_IF1, IF1, Folded, Sizes
 from ._inverse_folding import load as load_released
 from ._labelled import Labelled, Lazy
 from ._protein_encoders import CHECKPOINTS, ESM1B, ESM2_8M, TAPE, Encoder, Kind, tokens
-from ._protein_sets import CARVED, CORPORA, TINY, WINDOW, Structure, stamp, structures, tiny_structures
+from ._protein_sets import CARVED, CORPORA, FULL, LITTLE, TINY, WINDOW, Structure, stamp, structures, tiny_structures
 from ._recipes import recipe
-from ._text import Corpus, Example, Packed, pack
+from ._text import Corpus, Packed, _some, pack
 
 _TOKENS = {"cpu": 1 << 12, "cuda": 1 << 16}
 """Padded tokens of a batch for evaluation."""
@@ -107,9 +107,7 @@ def _ready(corpus: Corpus, kind: Kind, longest: int, limit: int | None, root: Pa
         arrays: dict[str, Any] = {}
         lines: list[Any] = []
         for split in SPLITS:
-            some: Sequence[Example] = found[split]
-            if split == "train" and limit is not None:
-                some = sorted(some, key=lambda example: files.sha256(example.id))[:limit]
+            some = _some(found[split], limit if split == "train" else None)
             if not some:
                 raise InvalidInput(f"corpus {corpus.name}: the split {split!r} is empty")
             lines += [[split, *e] for e in some]
@@ -120,7 +118,7 @@ def _ready(corpus: Corpus, kind: Kind, longest: int, limit: int | None, root: Pa
         arrays = build()
     else:
         key = {"corpus": corpus.fingerprint(), "folder": stamp(corpus.dataset), "tokens": vocabulary.digest,
-               "longest": longest, "limit": limit}  # fmt: skip
+               "longest": longest, "limit": limit, "version": 1}  # fmt: skip
         arrays = prepared(corpus.name, key, build)
     splits: dict[Split, Packed] = {
         split: Packed({name[len(split) + 1 :]: a for name, a in arrays.items() if name.startswith(f"{split}-")})
@@ -175,7 +173,7 @@ class Protein(_Thermostability):
         found = dict(super().variants)
         if self.pretrained:
             found["scratch"] = {"encoder": dataclasses.replace(self.encoder, pretrained=False)}
-        elif self.corpus.dataset is not None:
+        elif self.encoder.checkpoint is None and self.corpus.dataset is not None:
             found["esm2"] = {"encoder": ESM2_8M, "recipe": recipe("esm2-small")}
         return found
 
@@ -308,7 +306,7 @@ def _folded(source: str, longest: int, root: Path | None) -> tuple[dict[Split, _
             }
         return {**arrays, "digest": np.asarray(files.digest(lines))}
 
-    key = {"source": data.fingerprint(), "folder": stamp(data), "longest": longest, "version": 1} if data else {}
+    key = {"source": data.fingerprint(), "folder": stamp(data), "longest": longest, "version": 2} if data else {}
     arrays = prepared(source, key, build) if data else build()
     splits: dict[Split, _Backbones] = {
         split: _Backbones({name[len(split) + 1 :]: a for name, a in arrays.items() if name.startswith(f"{split}-")})
@@ -326,7 +324,7 @@ class Fold(_Thermostability):
     source: str
     """Name of the data set; none: made-up structures."""
     sizes: Sizes = IF1
-    longest: int = 1024
+    longest: int = FULL
     """Most places: residues, one before and one after them."""
     from_released: bool = True
     """Whether ESM-IF1's weights are taken."""
@@ -407,7 +405,7 @@ class Fold(_Thermostability):
     def facts(self) -> dict[str, Any]:
         """With what the splits are, and how a protein is put to the encoder."""
         return {
-            "data": f"HotProtein's train and test; {CARVED}",
+            "data": f"HotProtein's train and test; {CARVED}; no backbone stands twice",
             "input": f"N, CA and C of chain A, at most {self.longest - 2} residues; a head on the mean of their states",
             **super().facts(),
         }
@@ -422,13 +420,13 @@ class Fold(_Thermostability):
 _LITTLE = Encoder("esm2", 96, 3, 4, 384, 512, 96, 0.1, 0.1, init=0.05)
 _MINI = Encoder("tape", 96, 1, 4, 192, 32, 96, init=0.15)
 
-hp_s_tape = Protein("hp-s-tape", recipe("hp-s-tape"), "hp-s", 5, TAPE, 1024)
-hp_s_esm1b = Protein("hp-s-esm1b", recipe("hp-s-esm1b"), "hp-s", 5, ESM1B, 1024, head_lr=2e-2)
-hp_s2c2_esm1b = Protein("hp-s2c2-esm1b", recipe("hp-s2c2-esm1b"), "hp-s2c2", 2, ESM1B, 1024, head_lr=2e-2)
-meltome_esm1b = Protein("meltome-esm1b", recipe("meltome-esm1b"), "meltome", 5, ESM1B, 1024, head_lr=2e-2)
+hp_s_tape = Protein("hp-s-tape", recipe("hp-s-tape"), "hp-s", 5, TAPE, FULL)
+hp_s_esm1b = Protein("hp-s-esm1b", recipe("hp-s-esm1b"), "hp-s", 5, ESM1B, FULL, head_lr=2e-2)
+hp_s2c2_esm1b = Protein("hp-s2c2-esm1b", recipe("hp-s2c2-esm1b"), "hp-s2c2", 2, ESM1B, FULL, head_lr=2e-2)
+meltome_esm1b = Protein("meltome-esm1b", recipe("meltome-esm1b"), "meltome", 5, ESM1B, FULL, head_lr=2e-2)
 hp_s2c5_if1 = Fold("hp-s2c5-if1", recipe("hp-s2c5-if1"), "hp-s2c5", head_lr=2e-2)
-thermoprot_small = Protein("thermoprot-small", recipe("thermoprot-small"), "thermoprot", 4, _LITTLE, 256)
-bertthermo_small = Protein("bertthermo-small", recipe("bertthermo-small"), "bertthermo", 2, _LITTLE, 256)
-fireprotdb_small = Protein("fireprotdb-small", recipe("fireprotdb-small"), "fireprotdb", None, _LITTLE, 256)
+thermoprot_small = Protein("thermoprot-small", recipe("thermoprot-small"), "thermoprot", 4, _LITTLE, LITTLE)
+bertthermo_small = Protein("bertthermo-small", recipe("bertthermo-small"), "bertthermo", 2, _LITTLE, LITTLE)
+fireprotdb_small = Protein("fireprotdb-small", recipe("fireprotdb-small"), "fireprotdb", None, _LITTLE, LITTLE)
 lattice_protein_mini = Protein("lattice-protein-mini", recipe("lattice-protein-mini"), "lattice", 4, _MINI, 27, "all")
 lattice_tm_mini = Protein("lattice-tm-mini", recipe("lattice-tm-mini"), "lattice-tm", None, _MINI, 27, "all")

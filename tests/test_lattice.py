@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -161,15 +159,21 @@ def test_a_design_folds_into_its_fold() -> None:
         assert np.sort(energies)[1] - energies[fold] == gap > 0
 
 
-def test_examples_are_the_same_in_every_process(made, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    code = (
-        "from smcbench_tasks import _lattice; from smcbench.files import digest; "
-        f"found = _lattice.examples({SIZES}, 4, .16, families=2, candidates=2); "
-        "print(digest([[list(e) for e in some] for some in found.values()]))"
-    )
-    environment = {"SMCBENCH_CACHE": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert run.stdout.strip() == digest([[list(e) for e in some] for some in made().values()])
+def test_examples_are_the_same_on_every_machine(made) -> None:  # type: ignore[no-untyped-def]
+    found = {split: [list(example) for example in some] for split, some in made().items()}
+    assert digest(found) == "125045b9c646cc2c9a86ad39f81b579d1b1e782957eeb34385927074a82c3356"
+
+
+def test_mutants_that_are_not_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At one place of 25 there are 475 mutants."""
+    monkeypatch.setattr(_lattice, "_MUTATIONS", (1, 1))
+    monkeypatch.setattr(_lattice, "_PART", 500)
+    monkeypatch.setattr(_lattice, "_ROUNDS", 4)
+    lattice, draw = _lattice.Lattice(), random.Random(1)
+    parent, _ = _lattice.design(lattice, 154, draw)
+    assert len(_lattice._mutants(lattice, parent, 154, 20, draw)[0]) == 20
+    with pytest.raises(ValueError, match=r"only \d+ of 476 mutants that keep fold 154 are found"):
+        _lattice._mutants(lattice, parent, 154, 476, draw)
 
 
 @pytest.mark.slow

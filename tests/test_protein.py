@@ -8,6 +8,7 @@ import dataclasses
 import gzip
 import math
 import pickle
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 import torch
 from corpora import needs_data
 
-from smcbench import plugins
+from smcbench import files, plugins
 from smcbench.errors import InvalidInput
 from smcbench.session import Session, build_model
 from smcbench.sources import Contents
@@ -90,14 +91,9 @@ def split(**changes: Any) -> dict[str, Any]:
     return {"train_names": ["a", "b"], "train_labels": [0, 4], "test_names": ["c"], "test_labels": [1.0], **changes}
 
 
-@pytest.mark.parametrize("protocol", range(2, 6))
-@pytest.mark.parametrize("as_arrays", [False, True])
-def test_a_pickled_split_is_read_as_plain_data(protocol: int, as_arrays: bool) -> None:
-    made = split()
-    if as_arrays:
-        made = split(train_labels=np.array([0, 4]), test_labels=np.array([1.0]), train_names=np.array(["a", "b"]))
-        made["test_labels"] = list(made["test_labels"])  # numpy's own numbers
-    found = _sequences.split_of(contents(pickle.dumps(made, protocol), "s.pkl"), 5)
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickled_split_is_read_as_plain_data(protocol: int) -> None:
+    found = _sequences.split_of(contents(pickle.dumps(split(), protocol), "s.pkl"), 5)
     assert [(one.name, one.label) for one in found["train"]] == [("a", 0), ("b", 4)]
     assert [(one.name, one.label) for one in found["test"]] == [("c", 1)]
 
@@ -110,6 +106,10 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
         b"cos\nsystem\n(S'touch " + str(touched).encode() + b"'\ntR.",
         pickle.dumps(np.array([_Bomb(touched)], dtype=object)),
         pickle.dumps(argparse.Namespace(a=1)),
+        pickle.dumps(split(train_labels=np.array([0, 4]))),
+        pickle.dumps(split(test_labels=[np.float64(1)]), 2),
+        b"\x80\x02cnumpy\ndtype\n.",
+        b"c_codecs\nencode\n}(X\x01\x00\x00\x00aK\x01ub.",  # a state for an allowed function
         pickle.dumps(split())[:-9],
         b"",
     ]
@@ -121,6 +121,38 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
     assert not touched.exists()
 
 
+def test_a_small_pickle_takes_no_more_room_than_its_size() -> None:
+    """A memo that begins far off, lists in lists, and a name that is a list of lists by reference."""
+    bomb = b"\x80\x02Nr\xff\xff\xff\x0f."
+    deep = b"(" + b"l(" * 50_000 + b"l" + b"a" * 50_000 + b"."
+    tracemalloc.start()
+    for raw, message in ((bomb, "it holds a memo 268435455"), (deep, "it holds more than 32 dicts")):
+        with pytest.raises(InvalidInput, match=f"s.pkl: not read: {message}") as error:
+            _sequences.split_of(contents(raw, "s.pkl"), 5)
+        assert len(one_line(error)) < 300
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    nested: Any = "x" * 1000
+    for _ in range(8):
+        nested = [nested] * 10
+    for changes in ({"train_names": ["a", nested]}, {"train_names": ["a", "b" * 10**6]}, {"test_labels": [nested]}):
+        with pytest.raises(InvalidInput) as error:
+            _sequences.split_of(contents(pickle.dumps(split(**changes)), "s.pkl"), 5)
+        assert len(one_line(error)) < 300
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".a", "../a", "a/b", "/etc/passwd", "a\\b", "a\0", "a\nb", "\ud800", "a" * 201]
+)
+def test_a_name_is_that_of_a_file_in_the_folder(name: str) -> None:
+    texts = [contents(pickle.dumps(split(test_names=[name])), "s.pkl")]
+    if name.isprintable():
+        texts.append(contents(f'name,label,split\n"{name}",1,test\n', "split.csv"))
+    for text in texts:
+        with pytest.raises(InvalidInput, match=r"the name is .* it must be that of a file"):
+            _sequences.split_of(text, 5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -129,7 +161,9 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
         ({"train_labels": [0, 5]}, "s.pkl train[1]: the label is 5, it must be one of 0 to 4"),
         ({"train_labels": [0, "hot"]}, "s.pkl train[1]: the label is 'hot'"),
         ({"train_names": ["a", "../b"]}, "s.pkl train[1]: the name is '../b'"),
-        ({"test_names": ["a"]}, "s.pkl: a stands in train and in test"),
+        ({"train_labels": [0, 10**400]}, "s.pkl: not read: it holds other objects"),
+        ({"test_names": ["a"]}, "s.pkl test[0]: a stands at s.pkl train[0] already"),
+        ({"train_names": ["a", "a"]}, "s.pkl train[1]: a stands at s.pkl train[0] already"),
     ],
 )
 def test_a_bad_split_is_named(changes: dict[str, Any], message: str) -> None:
@@ -146,6 +180,8 @@ def test_a_split_as_csv() -> None:
     ]
     with pytest.raises(InvalidInput, match=r"split.csv:2: 'split' is 'dev'"):
         _sequences.split_of(contents("name,label,split\na,0,dev\n", "split.csv"), 2)
+    with pytest.raises(InvalidInput, match=r"split.csv:3: a stands at split.csv:2 already"):
+        _sequences.split_of(contents("name,label,split\na,0,train\na,1,train\n", "split.csv"), 2)
 
 
 def atom(
@@ -155,11 +191,11 @@ def atom(
     return f"ATOM  {number:5d}  {name:<3s}{alt}ALA {chain}{residue:>4s}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 90.00"
 
 
-def pdb(residues: int = 3) -> list[str]:
+def pdb(residues: int = 3, shift: float = 0) -> list[str]:
     lines = ["HEADER    TEST"]
     for i in range(residues):
         for j, name in enumerate(("N", "CA", "C", "O")):
-            lines.append(atom(4 * i + j, name, str(i + 1), (i + 0.5, -j, 100.25)))
+            lines.append(atom(4 * i + j, name, str(i + 1), (i + 0.5 + shift, -j, 100.25)))
     return lines
 
 
@@ -228,9 +264,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         root = tmp_path / "protein/hotprotein" / key
         root.mkdir(parents=True)
         (root / f"{pickled}_classification.pkl").write_bytes(pickle.dumps(made))
-        for name in names:
+        for n, name in enumerate(names):
             if key == "HP-S2C5":
-                write(f"protein/hotprotein/{key}/{folder}/{name}/unrelaxed_model_1_ptm.pdb", "\n".join(pdb(6)))
+                write(f"protein/hotprotein/{key}/{folder}/{name}/unrelaxed_model_1_ptm.pdb", "\n".join(pdb(6, n)))
             else:
                 write(f"protein/hotprotein/{key}/{folder}/{name}.fasta", f">{name}\n{sequence()}\n")
     monkeypatch.setenv("SMCBENCH_DATA", str(tmp_path))
@@ -266,6 +302,47 @@ def test_a_sequence_that_stands_in_two_splits_stays_in_the_test(world: Path) -> 
     assert len(found["test"]) == 10
 
 
+def test_what_an_encoder_sees_stands_in_one_split(world: Path) -> None:
+    """Sequences that differ after their 254th residue alone, and the same backbone under two names."""
+    draw = np.random.default_rng(1)
+    long = ["".join(draw.choice(list("ACDEFGHIKLMNPQRSTVWY"), 254)) for _ in range(20)]
+    for name in ("train", "test"):
+        rows = (f">{name}{i}|{i % 2}\n{text}{'A' if name == 'train' else 'GG'}\n" for i, text in enumerate(long))
+        (world / f"bertthermo/{name}.fasta").write_text("".join(rows) + ">x|0\nMK\n>y|1\nMKL\n" * (name == "train"))
+    found = _protein_sets.CORPORA["bertthermo"].read()
+    assert len(found["test"]) == 20
+    assert {example.texts[0][0] for split in ("train", "validation") for example in found[split]} == {"MK", "MKL"}  # type: ignore[index]
+    folder = world / "hotprotein/HP-S2C5/d2_clean"
+    same = (folder / "p29/unrelaxed_model_1_ptm.pdb").read_text()
+    for name in ("p0", "p1", "p28"):
+        (folder / name / "unrelaxed_model_1_ptm.pdb").write_text(same)
+    backbones = _protein_sets.structures(_protein_sets.dataset("hp-s2c5"), 5, "d2_clean")
+    every = [one for some in backbones.values() for one in some]
+    assert len(every) == len({one.atoms.tobytes() for one in every}) == 27
+    assert [one.id.rpartition("/")[2] for one in backbones["test"]] == ["p24", "p25", "p26", "p27", "p28"]
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(world: Path) -> None:
+    task = protein.bertthermo_small
+    assert dataclasses.replace(task, limit=36).data("train").ids == task.data("train").ids
+    five = dataclasses.replace(task, limit=5).data("train").ids
+    assert five == sorted(task.data("train").ids, key=files.sha256)[:5]
+
+
+def test_a_link_that_leads_nowhere_is_named(world: Path) -> None:
+    link = world / "hotprotein/HP-S/S_target/gone.fasta"
+    link.symlink_to("nowhere")
+    with pytest.raises(InvalidInput, match=r"gone\.fasta: cannot be read \(No such file or directory\)"):
+        _protein_sets.stamp(_protein_sets.dataset("hp-s"))
+
+
+def test_notes_say_what_is_not_controlled() -> None:
+    for name in ("thermoprot", "bertthermo"):
+        note = protein.CORPORA[name].note
+        assert "no two sequences begin with the same 254 residues" in note
+        assert "homology between training and test is not controlled" in note
+
+
 def test_a_mutation_is_put_as_wild_type_and_mutant(world: Path) -> None:
     task = protein.fireprotdb_small
     example = _protein_sets.CORPORA["fireprotdb"].read()["train"][4]
@@ -287,6 +364,10 @@ def test_a_mutation_is_put_as_wild_type_and_mutant(world: Path) -> None:
         ("bertthermo/train.fasta", "|train|0\n", "|train|0\n\n>", "bertthermo", "train.fasta:1: the sequence is empty"),
         ("thermoprot/mesophilic.fasta", "Sequence 0\n", "Sequence 0\n?", "thermoprot", "mesophilic.fasta:1: residue 1"),
         ("fireprotdb-thermompnn/training/fireprot_val.csv", "\n3,", "\n99,", "fireprotdb", "csv:2: the sequence"),
+        (
+            "fireprotdb-thermompnn/training/fireprot_val.csv", "\n3,", f"\n{'9' * 5000},", "fireprotdb",
+            "csv:2: the sequence has no",
+        ),
         ("meltome/mixed_split.csv", ",40,train,", ",hot,train,", "meltome", "mixed_split.csv:2: 'target' is 'hot'"),
         ("hotprotein/HP-S/S_target/p3.fasta", ">p3", ">p3\nA\n>p4", "hp-s", "p3.fasta: has 2 proteins"),
     ],
@@ -534,15 +615,30 @@ def test_a_protein_may_be_turned_and_padded_but_not_mirrored() -> None:
     assert not torch.allclose(model(*batch_of(mirrored)), expected, atol=1e-3)
 
 
+@torch.no_grad()
+def test_geometry_is_in_fp32_under_autocast() -> None:
+    """As in evaluation on a GPU: what the transformer sees is exact, what it makes of that is near."""
+    torch.manual_seed(0)
+    model = Folded(LITTLE, 5).eval()
+    batch = batch_of(helix(12), helix(20))
+    seen: list[torch.Tensor] = []
+    model.backbone.dropout.register_forward_hook(lambda _module, given, _made: seen.append(given[0]))
+    expected = model(*batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(*batch)
+    assert torch.equal(seen[0], seen[1])
+    assert found.float() == pytest.approx(expected, abs=0.05)
+
+
 def test_dihedrals_by_hand() -> None:
-    """A chain whose fourth atom is turned by a known angle about the second bond."""
+    """A chain whose fourth atom is turned by a known angle about the second bond, to the sign IUPAC gives it."""
     for angle in (0.3, -1.2, 2.8):
         chain = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 1], [math.cos(angle), math.sin(angle), 1]])
         atoms = torch.cat([chain, torch.tensor([[2.0, 2, 2], [3, 2, 2]])]).view(1, 2, 3, 3)
         found = _inverse_folding.dihedrals(atoms)[0]
         # The first angle over four atoms stands second: phi of the first residue has no beginning.
         assert found[0, 1].item() == pytest.approx(math.cos(angle), abs=1e-4)
-        assert abs(found[0, 4].item()) == pytest.approx(abs(math.sin(angle)), abs=1e-4)
+        assert found[0, 4].item() == pytest.approx(math.sin(angle), abs=1e-4)
         assert (found[0, 0].item(), found[0, 3].item()) == (1, 0)
 
 
@@ -587,3 +683,4 @@ def test_tasks_say_what_they_need(name: str) -> None:
         assert task.variant("esm2").pretrained
     if full:
         assert not task.variant("scratch").pretrained
+        assert "esm2" not in task.variant("scratch").variants
