@@ -16,16 +16,16 @@ before         a gets / loses N, a now has M: how many       ``- M N`` or ``+ M 
 difference     a has N, b has M: how many more has a (or     ``- N M`` or ``- M N``
                b)? how many together?                        or ``+ N M``
 groups         N boxes with M each: how many? N in M boxes:  ``* N M`` or ``/ N M``
-               how many each?
+               how many in each?
 two changes    a has N, gets M, loses K: how many now?       ``- + N M K`` and so on
 boxes and      a has N boxes with M each, and gets or loses  ``+ * N M K`` or
 change         K: how many now?                              ``- * N M K``
 =============  ============================================  =========================
 
-A problem begins with a day, which means nothing. A distractor is one more such sentence about another person or thing,
-anywhere before the question. Two facts that do not depend on one another come in either order. The network sees that
-there is a quantity, not its value, so what must differ between the splits is the text: which person is asked about with
-which thing decides the split, what reads like a problem of an earlier split is drawn again, and no two problems of the
+Verbs, and what things are kept in, vary. A distractor is one more such sentence about another person or thing, anywhere
+before the question. Two facts that do not depend on one another come in either order. The network sees that there is a
+quantity, not its value, so what must differ between the splits is the text: which person is asked about with which
+thing decides the split, what reads like a problem of an earlier split is drawn again, and no two problems of the
 validation or test split read alike.
 """
 
@@ -42,8 +42,9 @@ from ._problems import Problem
 _SEED = 0
 NAMES = ("adam", "bella", "carl", "dora", "emil", "fay")
 THINGS = ("apples", "books", "cards", "dolls", "eggs", "flags")
-_GAINS, _LOSSES = ("gets", "finds"), ("loses", "sells")
-DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
+GAINS = ("gets", "finds", "buys", "wins", "makes", "picks", "earns", "takes")
+LOSSES = ("loses", "sells", "drops", "eats", "gives", "breaks", "spends", "burns")
+HOLDERS = ("boxes", "bags", "jars", "cans", "tins", "crates")
 _DISTRACTED = 0.3
 """Share of problems with a quantity that does not matter."""
 _RESIDUES: dict[Split, tuple[int, ...]] = {"train": (0, 1, 2, 3), "validation": (4,), "test": (5,)}
@@ -83,7 +84,7 @@ def _problem(draw: random.Random, split: Split, kind: Callable[..., _Told], numb
         else_ = draw.choice([each for each in THINGS if each != thing])
         third = draw.choice([each for each in NAMES if each not in (name, other)])
         who, what = draw.choice([(third, thing), (name, else_)])
-        verb = draw.choice(("has", *_GAINS, *_LOSSES))
+        verb = draw.choice(("has", *GAINS, *LOSSES))
         facts.insert(draw.randint(0, len(facts)), (f"{who} {verb} # {what}", draw.randint(2, 99), -1))
     words: list[str] = []
     numbers: list[float] = []
@@ -92,7 +93,7 @@ def _problem(draw: random.Random, split: Split, kind: Callable[..., _Told], numb
         place[index] = len(numbers)
         words += sentence.replace("#", f"number{len(numbers)}").split()
         numbers.append(float(value))
-    words = [draw.choice(DAYS), *words, *told.question.split()]
+    words += told.question.split()
     equation = tuple(f"number{place[int(t)]}" if t.isdigit() else t for t in told.equation.split())
     return Problem(f"svamp-mini/{split}/{number}", tuple(words), tuple(numbers), equation)
 
@@ -107,7 +108,7 @@ class _Told:
 def _change(draw: random.Random, name: str, other: str, thing: str) -> _Told:
     gain = draw.random() < 0.5
     had, by = draw.randint(50, 99), draw.randint(2, 49)
-    verb = draw.choice(_GAINS if gain else _LOSSES)
+    verb = draw.choice(GAINS if gain else LOSSES)
     facts = [(f"{name} has # {thing}", had), (f"{name} {verb} # {thing}", by)]
     return _Told(facts, f"how many {thing} has {name} now ?", "+ 0 1" if gain else "- 0 1")
 
@@ -115,7 +116,7 @@ def _change(draw: random.Random, name: str, other: str, thing: str) -> _Told:
 def _before(draw: random.Random, name: str, other: str, thing: str) -> _Told:
     gain = draw.random() < 0.5
     by, has = draw.randint(2, 49), draw.randint(50, 99)
-    verb = draw.choice(_GAINS if gain else _LOSSES)
+    verb = draw.choice(GAINS if gain else LOSSES)
     facts = [(f"{name} {verb} # {thing}", by), (f"then {name} has # {thing}", has)]
     return _Told(facts, f"how many {thing} had {name} before ?", "- 1 0" if gain else "+ 1 0")
 
@@ -133,18 +134,18 @@ def _difference(draw: random.Random, name: str, other: str, thing: str) -> _Told
 
 
 def _groups(draw: random.Random, name: str, other: str, thing: str) -> _Told:
-    boxes, each = draw.randint(2, 12), draw.randint(2, 12)
+    many, each, holders = draw.randint(2, 12), draw.randint(2, 12), draw.choice(HOLDERS)
     if draw.random() < 0.5:
-        facts = [(f"{name} has # boxes", boxes), (f"each holds # {thing}", each)]
+        facts = [(f"{name} has # {holders}", many), (f"each holds # {thing}", each)]
         return _Told(facts, f"how many {thing} has {name} in all ?", "* 0 1", loose=True)
-    facts = [(f"{name} has # {thing}", boxes * each), ("they are in # boxes", boxes)]
-    return _Told(facts, f"how many {thing} of {name} are in each box ?", "/ 0 1")
+    facts = [(f"{name} has # {thing}", many * each), (f"they are in # {holders}", many)]
+    return _Told(facts, f"how many {thing} of {name} are in each ?", "/ 0 1")
 
 
 def _two_changes(draw: random.Random, name: str, other: str, thing: str) -> _Told:
     gains = [draw.random() < 0.5 for _ in range(2)]
     facts = [(f"{name} has # {thing}", draw.randint(60, 99))]
-    facts += [(f"{name} {draw.choice(_GAINS if gain else _LOSSES)} # {thing}", draw.randint(2, 29)) for gain in gains]
+    facts += [(f"{name} {draw.choice(GAINS if gain else LOSSES)} # {thing}", draw.randint(2, 29)) for gain in gains]
     first, second = ("+" if gain else "-" for gain in gains)
     return _Told(facts, f"how many {thing} has {name} now ?", f"{second} {first} 0 1 2")
 
@@ -152,8 +153,8 @@ def _two_changes(draw: random.Random, name: str, other: str, thing: str) -> _Tol
 def _boxes_and_change(draw: random.Random, name: str, other: str, thing: str) -> _Told:
     gain = draw.random() < 0.5
     boxes, each = draw.randint(3, 12), draw.randint(3, 12)
-    facts = [(f"{name} has # boxes", boxes), (f"each holds # {thing}", each),
-             (f"{name} {draw.choice(_GAINS if gain else _LOSSES)} # {thing}", draw.randint(2, 8))]  # fmt: skip
+    facts = [(f"{name} has # {draw.choice(HOLDERS)}", boxes), (f"each holds # {thing}", each),
+             (f"{name} {draw.choice(GAINS if gain else LOSSES)} # {thing}", draw.randint(2, 8))]  # fmt: skip
     return _Told(facts, f"how many {thing} has {name} now ?", f"{'+' if gain else '-'} * 0 1 2")
 
 

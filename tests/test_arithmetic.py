@@ -363,8 +363,7 @@ def test_generated_problems_have_sound_answers() -> None:
 def solved(problem: Problem) -> float:
     """The answer as a reader finds it: go through the sentences, keep what each person has of the thing asked for."""
     question = problem.words.index("how")
-    assert problem.words[0] in mini.DAYS
-    told, asked = list(problem.words[1:question]), list(problem.words[question:])
+    told, asked = list(problem.words[:question]), list(problem.words[question:])
     numbers = iter(problem.numbers)
     sentences: list[list[Any]] = []
     for word in told:
@@ -385,10 +384,10 @@ def solved(problem: Problem) -> float:
             spread = value
         elif words[0] == "then":
             after = value
-        elif words[-1] == "boxes":
+        elif words[-1] in mini.HOLDERS:
             boxes = value
         elif words[-1] == thing:
-            sign = {"has": None, "gets": 1, "finds": 1, "loses": -1, "sells": -1}[words[1]]
+            sign = None if words[1] == "has" else 1 if words[1] in mini.GAINS else -1
             if sign is None:
                 have[words[0]] = value
             else:

@@ -338,7 +338,7 @@ def test_the_standard_battery_packs_dense_alone(tmp_path: Path) -> None:
     ref = BatteryRef.of(mini, {entry.task: "d1" * 32 for entry in mini.tasks})
     assert {c.sparsity for c in ref.cells("dense")} == {0.0}
     assert len(ref.cells("dense")) == 18
-    assert len(ref.cells("rigl(interval=3)")) == 48
+    assert len(ref.cells("rigl(interval=3)")) == 72
 
 
 def test_results_of_a_demonstration_never_enter(tmp_path: Path) -> None:
