@@ -110,9 +110,19 @@ class Ready(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
+def _read(source: Source, fold: int | None, roots: tuple[Any, ...]) -> Mapping[Split, Sequence[Problem]]:
+    return source.read(fold)
+
+
+def problems(source: Source, fold: int | None) -> Mapping[Split, Sequence[Problem]]:
+    """The problems of a fold as text; once a process."""
+    return _read(source, fold, (root_of(DATA), root_of(MODELS)))
+
+
+@functools.lru_cache(maxsize=32)
 def _ready(source: Source, fold: int | None, encoder: Encoder | None, graphs: bool, roots: tuple[Any, ...]) -> Ready:
-    problems = source.read(fold)
-    training = problems["train"]
+    read = _read(source, fold, roots)
+    training = read["train"]
     if encoder is not None and encoder.checkpoint is not None and source.dataset is not None:
         tokens = Tokens.of(CHECKPOINTS[encoder.checkpoint], encoder.kind)
         space = " " if encoder.kind == "roberta" else ""  # its words begin with the space before them
@@ -136,9 +146,9 @@ def _ready(source: Source, fold: int | None, encoder: Encoder | None, graphs: bo
             np.asarray([] if END in targets else targets, dtype=np.int64), graph(problem) if graphs else None, problem,
         )  # fmt: skip
 
-    splits: dict[Split, list[Encoded]] = {split: [encoded(p) for p in problems[split]] for split in SPLITS}
+    splits: dict[Split, list[Encoded]] = {split: [encoded(p) for p in read[split]] for split in SPLITS}
     splits["train"] = [e for e in splits["train"] if len(e.targets)]
-    digest = files.digest([[split, *map(list, problems[split])] for split in SPLITS])
+    digest = files.digest([[split, *map(list, read[split])] for split in SPLITS])
     return Ready(splits, vocabulary, known, tokens.pad, digest, tokens.digest)
 
 

@@ -41,7 +41,7 @@ from . import _metrics, _qualified, _recipes
 from ._datasets import dataset
 from ._evaluating import chunks, evaluating
 from ._expressions import is_right
-from ._problems import Encoded, Ready, Source, constants, folds, ready, repeated
+from ._problems import Encoded, Ready, Source, constants, folds, problems, ready, repeated
 from ._recipes import recipe
 from ._solvers import Network, Solver
 from ._text import CHECKPOINTS, MINILM, ROBERTA_BASE, Encoder
@@ -136,7 +136,7 @@ class Arithmetic(Task):
 
     def _built(self, solver: Solver) -> Network:
         if solver.encoder is not None:  # which knows its own vocabulary; no tokenizer is needed
-            return solver.build(0, len(constants(SOURCES[self.source].read(self.fold)["train"])))
+            return solver.build(0, len(constants(problems(SOURCES[self.source], self.fold)["train"])))
         return solver.build(self._ready().vocabulary, len(self._ready().constants))
 
     def data(self, split: Split) -> Sequence[Encoded]:
@@ -204,14 +204,14 @@ class Arithmetic(Task):
     def facts(self) -> dict[str, Any]:
         """The recipe's source, the splits, the constants, and what always giving the same answer reaches."""
         source, known = SOURCES[self.source], self._ready()
-        problems = source.read(self.fold)
-        kept, given = len(known.splits["train"]), len(problems["train"])
-        commonest = Counter(" ".join(p.equation) for p in problems["train"]).most_common(1)[0][0]
-        majority = _scores(known.splits["test"], {p.id: commonest for p in problems["test"]})
+        texts = problems(source, self.fold)
+        kept, given = len(known.splits["train"]), len(texts["train"])
+        commonest = Counter(" ".join(p.equation) for p in texts["train"]).most_common(1)[0][0]
+        majority = _scores(known.splits["test"], {p.id: commonest for p in texts["test"]})
         return {
             "data": source.note,
-            "training": f"{kept:,} of {given:,} problems; the others hold a constant of under five equations",
-            "repeated": f"{repeated(problems)} of {len(problems['test']):,} test problems also stand in training",
+            "training": f"{kept:,} of {given:,} problems; the others hold a constant that occurs less than five times",
+            "repeated": f"{repeated(texts)} of {len(texts['test']):,} test problems also stand in training",
             "constants": ", ".join(known.constants) or "none",
             "recipe from": _recipes.source_of(self.recipe),
             "majority": {name: f"{value:.1f}" for name, value in majority.items()},
@@ -255,10 +255,10 @@ def _links(example: Encoded, size: int) -> Tensor:
 
 def _scores(data: Sequence[Encoded], found: Mapping[str, str]) -> dict[str, float]:
     """Value accuracy, and the share of expressions that are the given ones."""
-    problems = [each.problem for each in data]
-    right = [is_right(found[p.id].split(), p.numbers, p.answer) for p in problems]
-    equal = [found[p.id] == " ".join(p.equation) for p in problems]
-    yes = [1] * len(problems)
+    asked = [each.problem for each in data]
+    right = [is_right(found[p.id].split(), p.numbers, p.answer) for p in asked]
+    equal = [found[p.id] == " ".join(p.equation) for p in asked]
+    yes = [1] * len(asked)
     return {"accuracy": _metrics.accuracy(yes, right), "accuracy/equation": _metrics.accuracy(yes, equal)}
 
 

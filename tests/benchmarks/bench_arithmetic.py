@@ -9,7 +9,6 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,6 @@ from smcbench_tasks._trees import Problems, search, teach
 
 BATCH, WORDS, NUMBERS = 64, 40, 3
 SIZES = Solver("gts", 512, 768, dropout=0.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("what", ["teacher forcing and its gradients", "beam search of 5"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,6 @@ pytestmark = pytest.mark.skipif(
     not os.environ.get("SMCBENCH_DATA") or not os.environ.get("SMCBENCH_MODELS"),
     reason="needs the public data sets and MiniLM-L6; set SMCBENCH_DATA and SMCBENCH_MODELS",
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", ["sst-2-small", "rte-small"])

@@ -25,14 +25,6 @@ from smcbench.criteria import random_scores
 from smcbench.sparsity.distributions import uniform
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _bert(size: str) -> tuple[nn.Module, Any]:
     from transformers import BertConfig, BertForSequenceClassification
 

@@ -29,7 +29,6 @@ _SENTENCES, _LONGEST, _BEAMS, _BATCH, _ROUNDS = 160, 60, 5, 32, 3
 
 def test_beam_search(benchmark: Any) -> None:
     """Goal: 1.25 x the sentences a second of ``generate``."""
-    torch.set_num_threads(1)
     task = plugins.load_task("translation-2to2-small")
     session = Session(task, build_model(task, 0), task.recipe.replace(steps=_STEPS))
     session.train()
