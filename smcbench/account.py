@@ -20,6 +20,8 @@ class Account:
     train_flops_dense: int = 0
     seconds: float = 0.0
     seconds_cached: float = 0.0
+    searched: int = 0
+    """Operations of what a control did to learn how the method it controls does; in no other sum."""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""
@@ -40,6 +42,8 @@ class Conduct:
         mask_updates: how often the mask changed.
         regrown: weights that came back, summed over updates.
         phases: stretches of training.
+        explored: fraction of the weights that the mask kept at some optimizer step: the exploration rate R_s of
+            in-time over-parameterization (Liu et al., 2021, arXiv:2102.02887, section 3).
         first_prune, last_prune: optimizer steps billed when the mask first and last changed; None if it never did.
     """
 
@@ -47,6 +51,7 @@ class Conduct:
     mask_updates: int = 0
     regrown: int = 0
     phases: int = 0
+    explored: float = 0.0
     first_prune: int | None = None
     last_prune: int | None = None
 

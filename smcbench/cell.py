@@ -263,8 +263,9 @@ def _named(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
 def _cost(runs: Sequence[_Trained], memory: int | None) -> r.Cost:
     """The sum over all trainings; inference is the mean of an example over the models."""
     bills = [run.account.as_dict() for run in runs]
+    sums: dict[str, Any] = {key: sum(bill[key] for bill in bills) for key in bills[0]}
     return r.Cost(
-        **{key: sum(bill[key] for bill in bills) for key in bills[0]},
+        **{**sums, "searched": sums["searched"] or None},
         budget_flops=sum(run.recipe.steps * round(run.flops.step()) for run in runs),
         inference_flops=sum(run.flops.inference(run.densities) / run.recipe.batch_size for run in runs) / len(runs),
         inference_flops_dense=sum(run.flops.inference() / run.recipe.batch_size for run in runs) / len(runs),

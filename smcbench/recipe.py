@@ -34,6 +34,8 @@ class Recipe:
     schedule: Literal["constant", "linear", "cosine", "step"] = "linear"
     drops: tuple[float, ...] = ()
     """Of schedule ``step``: the fractions of the run at which the rate is halved."""
+    cycles: int = 1
+    """How often the rate falls, each time from the peak, over equal parts of the run after the warm-up."""
     warmup: float = 0.0
     """Fraction of the steps over which the rate rises from zero."""
     final: float = 0.0
@@ -56,6 +58,7 @@ class Recipe:
             ("drops", all(0 < drop < 1 for drop in self.drops), "fractions in (0, 1)"),
             ("drops", not self.drops or self.schedule == "step", "empty unless the schedule is 'step'"),
             ("clip", self.clip is None or self.clip > 0, "positive, or none"),
+            ("cycles", self.cycles >= 1, "at least 1"),
             ("accumulate", self.accumulate >= 1 and self.batch_size % self.accumulate == 0, "a divisor of batch_size"),
         ):
             if not ok:
@@ -70,11 +73,16 @@ class Recipe:
         >>> r = Recipe(steps=100, batch_size=8, lr=1.0, schedule="step", drops=(0.4, 0.8))
         >>> [r.factor_at(i) for i in (0, 39, 40, 79, 80)]
         [1.0, 1.0, 0.5, 0.5, 0.25]
+        >>> r = Recipe(steps=100, batch_size=8, lr=1.0, schedule="linear", cycles=4)
+        >>> [round(r.factor_at(i), 3) for i in (0, 24, 25, 74, 75)]
+        [1.0, 0.04, 1.0, 0.04, 1.0]
         """
         rise = self.at(self.warmup)
         if index < rise:
             return (index + 1) / rise
         progress = min(1.0, (index - rise) / max(1, self.steps - rise))
+        if self.cycles > 1 and progress < 1:
+            progress = self.cycles * progress % 1
         if self.schedule == "constant":
             return 1.0
         if self.schedule == "step":
@@ -93,9 +101,10 @@ class Recipe:
         return round(fraction * self.steps)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON has them; ``drops`` only where there are some."""
+        """The fields by name, as JSON has them; ``drops`` and ``cycles`` only where they say something."""
         fields = {**dataclasses.asdict(self), "betas": list(self.betas), "drops": list(self.drops)}
-        return {name: value for name, value in fields.items() if name != "drops" or value}
+        silent = {"drops": [], "cycles": 1}
+        return {name: value for name, value in fields.items() if name not in silent or value != silent[name]}
 
     def replace(self, **changes: Any) -> Recipe:
         """A recipe with some fields changed."""

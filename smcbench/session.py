@@ -94,6 +94,8 @@ class Session:
         self._flops: Flops | None = None
         self._batch_size = recipe.batch_size
         self._rate: tuple[Mask | None, Mask | None, int, int] | None = None
+        self._explored: Mask | None = None
+        self._seen: Mask | None = None
 
     @classmethod
     def of(
@@ -341,6 +343,46 @@ class Session:
         self.account.seconds += time.perf_counter() - begin
         return total
 
+    def losses(self, batches: int = 1, *, passes: int = 1) -> Iterator[Tensor]:
+        """The training loss of each micro-batch of the first ``batches`` batches, with its graph, all on one scale.
+
+        For criteria that need more than a gradient. In training mode and full precision, with the random numbers those
+        steps draw, so that two passes see the same network; buffers are left as they were.
+
+        Args:
+            batches: how many, from the start of the run.
+            passes: what is done with each, in gradient evaluations: a Hessian-vector product costs two more.
+
+        Raises:
+            UsageError: the session runs in several processes, which would each see a share of the batch.
+        """
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            raise UsageError("a criterion that differentiates twice runs in one process only")
+        begin, feed = time.perf_counter(), self._feed_for(self.recipe)
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        self.model.train()
+        try:
+            for index in range(batches):
+                micro = feed(index)
+                for part, batch in enumerate(micro):
+                    seed_everything(self.device, self.seed, "step", index, part, 0)
+                    loss, count = self.task.loss(self.task.forward(self.model, batch), batch)
+                    yield loss / (max(count, 1) if len(micro) == 1 else self.recipe.batch_size)
+        finally:
+            self._charge_gradients(batches * passes)
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+            self.account.seconds += time.perf_counter() - begin
+
+    @torch.no_grad()
+    def outputs(self, batch: Batch) -> Outputs:
+        """What the model says to a batch, in evaluation mode; billed. A teacher is a fork that is asked."""
+        self.model.eval()
+        cost, share = self.flops, self._batch_size / self.recipe.batch_size / self.recipe.accumulate
+        self.account.train_flops += round(share * cost.inference(self._mask.layer_densities()))
+        self.account.train_flops_dense += round(share * cost.inference())
+        return self.task.forward(self.model, batch)
+
     def evaluate(self, split: str = "validation") -> dict[str, float]:
         """Scores on the validation split; the test split is the engine's."""
         if split != "validation":
@@ -373,12 +415,14 @@ class Session:
             raise UsageError(f"task {self.task.name} starts from pretrained weights, there is no other initialisation")
         return State.of(build_model(self.task, seed, self.device), Mask.dense(self.weights))
 
-    def fork(self, seed: int | None = None, name: str = "") -> Session:
+    def fork(self, seed: int | None = None, name: str = "", *, apart: bool = False) -> Session:
         """An independent copy with its own memory and journal branch, billed to the same account.
 
         Args:
             seed: of the copy's data order and noise; default: the same.
             name: of the branch, unique within this session; default: a number.
+            apart: of a control that looks how another method does: the copy has a bill of its own, which
+                ``account.searched`` takes in as one sum, and its conduct is not the session's.
         """
         branch = f"{self._branch}/{name or self._forks}"
         self._forks += 1
@@ -387,8 +431,9 @@ class Session:
             self.task, model, self.recipe, self.seed if seed is None else seed,
             feed=self._feed, journal=self._journal, compile=self._compile, branch=branch,
         )  # fmt: skip
-        other.account, other.position, other._flops = self.account, self.position, self._flops
-        other._mask, other._parent = self._mask, self
+        other.position, other._flops, other._mask = self.position, self._flops, self._mask
+        if not apart:
+            other.account, other._parent = self.account, self
         for group, tensors in self._extra.items():
             other.parameters(group, tensors, self._extra_lr[group])
         if self._optimizer is not None and self._setting is not None:
@@ -477,6 +522,10 @@ class Session:
         self.account.steps += steps
         self._charge_flops(steps, forward, backward)
         self._saw(1.0 if forward is None else forward.density)
+        if self._seen is not mask:
+            self._seen = mask
+            self._explored = mask if self._explored is None else self._explored | mask
+            self.conduct.explored = self._explored.density
 
     def _charge_gradients(self, batches: int) -> None:
         self.account.gradient_evaluations += batches

@@ -24,6 +24,7 @@ def tensors_of(session: Session) -> dict[str, Tensor]:
         **{f"extra/{g}/{n}": p.detach() for g, group in session._extra.items() for n, p in group.items()},
         **optimizer_tensors(session._optimizer),
         **memory_tensors(session),
+        **({} if session._explored is None else {f"explored/{n}": b for n, b in session._explored.pack().items()}),
     }
 
 
@@ -95,6 +96,9 @@ def load(session: Session, tensors: Mapping[str, Tensor], meta: Mapping[str, Any
             session._extra[group][name] = nn.Parameter(tensor)
     if not whole:
         return
+    explored = under("explored/")
+    session._explored = Mask.unpack({name: explored[name] for name in shapes}, shapes) if explored else None
+    session._seen = session._explored
     session.account.become(meta["account"])
     for field, value in meta["conduct"].items():
         setattr(session.conduct, field, value)

@@ -23,12 +23,15 @@ class Sparsifier(ABC):
         version: bumped when the method's numbers change; part of the identity of its results.
         category: what its conduct is to be measured as: when, start and mask, such as
             ``("during", "sparse-to-sparse", "dynamic")``; None promises nothing.
+        cost: training operations in dense trainings, as a formula in the density ``d``, such as ``"1 + d"``; for
+            people, who find what was measured in the records.
         presets: named settings, such as ``smc`` for those of SMC-Bench; ``rigl@smc`` selects one.
     """
 
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
     category: ClassVar[tuple[str, str, str] | None] = None
+    cost: ClassVar[str] = ""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @abstractmethod

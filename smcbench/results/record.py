@@ -146,6 +146,8 @@ class Cost:
     seconds: float
     seconds_cached: float
     peak_memory: int | None
+    searched: float | None = None
+    """Of a control: operations of finding out how the method it controls does, which no other sum holds."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ class Conduct:
     phases: int
     first_prune: int | None
     last_prune: int | None
+    explored: float | None = None
+    """Fraction of the weights that the mask kept at some optimizer step (R_s); runs of older versions lack it."""
 
 
 @dataclass(frozen=True)
