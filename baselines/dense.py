@@ -16,6 +16,7 @@ class Dense(Sparsifier):
     """
 
     category: ClassVar = ("never", "dense", "static")
+    cost: ClassVar[str] = "1"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
         session.mask = Mask.dense(session.weights)

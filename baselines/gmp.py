@@ -28,6 +28,7 @@ class GMP(Sparsifier):
 
     paper: ClassVar[str] = "arXiv:1710.01878"
     category: ClassVar = ("during", "dense-to-sparse", "static")
+    cost: ClassVar[str] = "0.25 + 0.75*d"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"smc": {"stop": 0.8, "interval": 1 / 6}}
 
     def sparsify(self, session: Session, sparsity: float) -> None:

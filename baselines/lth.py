@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,16 +28,39 @@ class LTH(Sparsifier):
 
     paper: ClassVar[str] = "arXiv:1803.03635"
     category: ClassVar = ("iterative", "dense-to-sparse", "static")
+    cost: ClassVar[str] = "5 - 4*d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
+        for _ in self.levels(session, sparsity):
+            pass
+
+    def levels(self, session: Session, sparsity: float) -> Iterator[None]:
+        """The dense network, then ticket after ticket: at each yield the session holds one of them, trained."""
         start = session.recipe.at(self.rewind_to)
         session.train(0, start)
         ticket = session.snapshot()
         for density in imp_densities(1 - sparsity, self.rate):
             session.train(start)
+            yield
             session.prune(magnitude(session), density)
             session.rewind(ticket)
         session.train(start)
+        yield
+
+
+@dataclass(frozen=True)
+class LTHRewind(LTH):
+    """Iterative magnitude pruning, rewound to an early step instead of the initialisation (Frankle et al., 2020).
+
+    In the paper a ticket matches the dense network once it is rewound to where training has become stable to the noise
+    of SGD, a few per cent into it: later for large data sets, hence 5 % here for all. The dense network's first steps
+    are trained once; each round then trains the other 95 %.
+    """
+
+    rewind_to: float = 0.05
+
+    paper: ClassVar[str] = "arXiv:1912.05671"
+    cost: ClassVar[str] = "4.8 - 3.8*d"
 
 
 @dataclass(frozen=True)
@@ -51,6 +75,7 @@ class LRRewind(Sparsifier):
 
     paper: ClassVar[str] = "arXiv:2003.02389"
     category: ClassVar = ("iterative", "dense-to-sparse", "static")
+    cost: ClassVar[str] = "5 - 4*d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
         session.train()

@@ -18,6 +18,7 @@ class OMPBefore(Sparsifier):
 
     paper: ClassVar[str] = "arXiv:2303.02141"
     category: ClassVar = ("before", "sparse-to-sparse", "static")
+    cost: ClassVar[str] = "d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
         session.prune(magnitude(session), density=1 - sparsity)
@@ -33,6 +34,7 @@ class OMPAfter(Sparsifier):
 
     paper: ClassVar[str] = "arXiv:1506.02626"
     category: ClassVar = ("after", "dense-to-sparse", "static")
+    cost: ClassVar[str] = "1 + d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
         session.train()

@@ -17,14 +17,16 @@ class RandomBefore(Sparsifier):
     """Remove random weights of the initial network, then train (Liu et al., 2022, arXiv:2202.02643).
 
     Every layer keeps an exact share; SMC-Bench draws each weight with probability ``density``, so that its counts
-    scatter. ``uniform`` is SMC-Bench's distribution; ``erk`` gives small layers more, and is the stronger one.
+    scatter. ``uniform`` is SMC-Bench's distribution; ``er`` and ``erk`` give small layers more,
+    and the latter is the stronger one.
     """
 
     distribution: Literal["uniform", "er", "erk"] = "uniform"
 
     paper: ClassVar[str] = "arXiv:2202.02643"
     category: ClassVar = ("before", "sparse-to-sparse", "static")
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"erk": {"distribution": "erk"}}
+    cost: ClassVar[str] = "d"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"er": {"distribution": "er"}, "erk": {"distribution": "erk"}}
 
     def sparsify(self, session: Session, sparsity: float) -> None:
         densities = _DISTRIBUTIONS[self.distribution](session.weights, 1 - sparsity)
@@ -38,6 +40,7 @@ class RandomAfter(RandomBefore):
 
     paper: ClassVar[str] = "arXiv:2303.02141"
     category: ClassVar = ("after", "dense-to-sparse", "static")
+    cost: ClassVar[str] = "1 + d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
         session.train()

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude, random_scores
-from smcbench.sparsity.distributions import erk, uniform
+from smcbench.sparsity.distributions import er, erk, uniform
 from smcbench.sparsity.keep import drop_and_grow
 from smcbench.sparsity.schedules import Window, cosine
+from smcbench.trainer import Step
+
+DISTRIBUTIONS = {"uniform": uniform, "er": er, "erk": erk}
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class RigL(Sparsifier):
     As in the authors' code: ERK densities, a drop fraction that decays by a cosine to zero at ``stop``, an update that
     replaces the optimizer step, grown weights that start at zero with empty moments, and just dropped ones eligible to
     grow. Times are fractions of the run: the paper updates every 100 of 32,000 steps until 25,000, 250 times; the
-    default interval of 2 % leaves weights some steps to grow in a short recipe too.
+    default interval of 2 % leaves weights some steps to grow in a short recipe too. An interval beyond ``stop`` means
+    that there is no update: the mask is static.
 
     Preset ``smc``: SMC-Bench's "Random + RigL": uniform densities, fraction .5 decaying to .005 over the whole run, an
     update every 500 of 3,000 steps beside the optimizer step instead of in its place. (SMC-Bench leaves the moments of
@@ -30,11 +36,12 @@ class RigL(Sparsifier):
     drop_fraction: float = 0.3
     final_fraction: float = 0.0
     stop: float = 0.75
-    distribution: Literal["uniform", "erk"] = "erk"
+    distribution: Literal["uniform", "er", "erk"] = "erk"
     replaces_step: bool = True
 
     paper: ClassVar[str] = "arXiv:1911.11134"
     category: ClassVar = ("during", "sparse-to-sparse", "dynamic")
+    cost: ClassVar[str] = "d"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "smc": {
             "interval": 1 / 6,
@@ -47,12 +54,18 @@ class RigL(Sparsifier):
     }
 
     def sparsify(self, session: Session, sparsity: float) -> None:
-        densities = {"uniform": uniform, "erk": erk}[self.distribution](session.weights, 1 - sparsity)
+        densities = DISTRIBUTIONS[self.distribution](session.weights, 1 - sparsity)
         session.prune(random_scores(session), densities)
+        if self.interval > self.stop:
+            session.train()
+            return
         window = Window(self.interval, self.stop, self.interval).on(session.recipe)
         for step in session.steps():
             if step.index in window:
-                fraction = cosine(step.index / window.last, self.drop_fraction, self.final_fraction)
-                grow = {name: gradient.abs() for name, gradient in step.gradients().items()}
-                session.mask = drop_and_grow(session.mask, magnitude(session), grow, fraction)
+                fraction = cosine(step.index / max(1, window.last), self.drop_fraction, self.final_fraction)
+                session.mask = drop_and_grow(session.mask, magnitude(session), self.grow(session, step), fraction)
                 step.skip = self.replaces_step
+
+    def grow(self, session: Session, step: Step) -> dict[str, Tensor]:
+        """The scores of growth: the magnitude of the dense gradient."""
+        return {name: gradient.abs() for name, gradient in step.gradients().items()}

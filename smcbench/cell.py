@@ -30,7 +30,7 @@ from smcbench.session import Session, build_model
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.distributions import count
 from smcbench.state import State, write_tensors
-from smcbench.task import Evaluation, Task
+from smcbench.task import Evaluation, Task, prunable_weights
 from smcbench.trainer import ENGINE
 
 T = TypeVar("T")
@@ -104,10 +104,16 @@ def spec_of(task: Task, named: plugins.Named, sparsity: float, seed: int, budget
         label=named.label,
         version=named.sparsifier.version,
         parameters=named.sparsifier.parameters(),
-        digest=None if named.versioned else named.source,
+        digest=_digest(named),
     )
     place = r.TaskRef(task.name, task.version, task.digest(), task.scope, task.family)
     return r.RunSpec(place, reference, sparsity, seed, budget)
+
+
+def _digest(named: plugins.Named) -> str | None:
+    """What identifies a method beside name, version and parameters."""
+    own, other = None if named.versioned else named.source, named.sparsifier.fingerprint()
+    return own if other is None else files.digest([own, other])
 
 
 def _unregistered(sparsifier: Sparsifier) -> plugins.Named:
@@ -181,7 +187,11 @@ class _Trained:
     account: Account
     conduct: Conduct
     recipe: Recipe
-    flops: Flops
+    budget: int
+    """Operations of one dense training of the task's network."""
+    inference: float
+    """Of an example."""
+    inference_dense: float
 
 
 def _measure(
@@ -222,17 +232,20 @@ def _measure(
 
 def _train(task: Task, named: plugins.Named, spec: r.RunSpec, journal: Journal, options: Options) -> _Trained:
     """One training of the sparsifier, checked and scored."""
+    network = named.sparsifier.network(task, spec.sparsity)
+    narrowed = network is not task
     recipe = task.recipe.stretched(spec.budget)
-    model = build_model(task, spec.seed, torch.device(options.device))
+    model = build_model(network, spec.seed, torch.device(options.device))
     shapes = {name: p.shape for name, p in model.named_parameters()}
-    stretched = task if spec.budget == 1 else dataclasses.replace(task, recipe=recipe)  # type: ignore[type-var]
+    stretched = network if spec.budget == 1 else dataclasses.replace(network, recipe=recipe)  # type: ignore[type-var]
     session = Session(stretched, model, recipe, spec.seed, journal=journal, compile=options.compile)
     if count(1 - spec.sparsity, session.mask.total) == 0:
         raise UsageError(
             f"sparsity {spec.sparsity!r} would leave none of the {session.mask.total:,} prunable weights of {task.name}"
         )
     named.sparsifier.sparsify(session, spec.sparsity)
-    weights = verified(session.model, shapes, task.prunable(model), session, spec.sparsity, named.label)
+    whole = prunable_weights(task) if narrowed else None
+    weights = verified(session.model, shapes, network.prunable(model), session, spec.sparsity, named.label, whole)
     state = session.snapshot().cpu()
     digest = state.digest()
     # A part that was scored waits for the others: resumed, it need not be scored again.
@@ -240,17 +253,42 @@ def _train(task: Task, named: plugins.Named, spec: r.RunSpec, journal: Journal, 
     evaluation = task.evaluate(session.model, "test") if scored is None else Evaluation(**scored)
     if scored is None:
         journal.note(digest, dataclasses.asdict(evaluation))
+    kept = {name: int(torch.count_nonzero(w)) for name, w in weights.items()}
+    densities = {name: kept[name] / w.numel() for name, w in weights.items()}
+    counts, dense = denominators(session.model, weights), session.flops
+    inference = dense.inference(densities) / recipe.batch_size
+    if narrowed:
+        counts, densities, dense = _in_place_of(task, spec.seed, counts, kept)
+        session.account.train_flops_dense = session.account.steps * round(dense.step())
     return _Trained(
         state,
         digest,
         evaluation,
-        denominators(session.model, weights),
-        {name: int(torch.count_nonzero(w)) / w.numel() for name, w in weights.items()},
+        counts,
+        densities,
         session.account,
         session.conduct,
         recipe,
-        session.flops,
+        budget=recipe.steps * round(dense.step()),
+        inference=inference,
+        inference_dense=dense.inference() / recipe.batch_size,
     )
+
+
+def _in_place_of(
+    task: Task, seed: int, found: r.Denominators, kept: Mapping[str, int]
+) -> tuple[r.Denominators, dict[str, float], Flops]:
+    """A smaller network counted and billed as the task's with the rest of its weights zero."""
+    session = Session(task, build_model(task, seed), task.recipe, seed)
+    counts = {
+        name: r.Count(
+            weights=sum(t.numel() for t in tensors),
+            zeros=sum(t.numel() for t in tensors) - getattr(found, name).weights + getattr(found, name).zeros,
+        )
+        for name, tensors in _counted(session.model, session.weights).items()
+    }
+    densities = {name: kept[name] / weight.numel() for name, weight in session.weights.items()}
+    return r.Denominators(**counts), densities, session.flops
 
 
 def _named(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
@@ -266,9 +304,9 @@ def _cost(runs: Sequence[_Trained], memory: int | None) -> r.Cost:
     sums: dict[str, Any] = {key: sum(bill[key] for bill in bills) for key in bills[0]}
     return r.Cost(
         **{**sums, "searched": sums["searched"] or None},
-        budget_flops=sum(run.recipe.steps * round(run.flops.step()) for run in runs),
-        inference_flops=sum(run.flops.inference(run.densities) / run.recipe.batch_size for run in runs) / len(runs),
-        inference_flops_dense=sum(run.flops.inference() / run.recipe.batch_size for run in runs) / len(runs),
+        budget_flops=sum(run.budget for run in runs),
+        inference_flops=sum(run.inference for run in runs) / len(runs),
+        inference_flops_dense=sum(run.inference_dense for run in runs) / len(runs),
         peak_memory=memory,
     )
 
@@ -289,11 +327,13 @@ def verified(
     session: Session,
     sparsity: float,
     label: str,
+    whole: int | None = None,
 ) -> dict[str, nn.Parameter]:
     """The prunable weights of the network a sparsifier left behind, once it is the network it should be.
 
     Counted are the zeros in the weights themselves, not those of a mask. A kept weight may happen to be zero; a weight
-    too many may not be other than zero.
+    too many may not be other than zero. Of a network that is smaller from the start, ``whole`` is how many weights the
+    task's has; it may have fewer than there is room for.
 
     Raises:
         SparsifierError: parameters have other names or shapes than before.
@@ -311,10 +351,10 @@ def verified(
     for name, weight in weights.items():
         if not bool(torch.isfinite(weight).all()):
             raise NotFinite(f"{label} left NaN or infinite values in {name!r}")
-    total = sum(w.numel() for w in weights.values())
+    total = sum(w.numel() for w in weights.values()) if whole is None else whole
     wanted = count(1 - sparsity, total)
     nonzero = sum(int(torch.count_nonzero(w)) for w in weights.values())
-    if nonzero > wanted or session.mask.kept != wanted:
+    if nonzero > wanted or (whole is None and session.mask.kept != wanted):
         raise MissedSparsity(
             f"{label} left {nonzero:,} of {total:,} prunable weights other than zero and a mask that keeps "
             f"{session.mask.kept:,}, at sparsity {sparsity:.6g} it must be {wanted:,}; prune with "
@@ -342,20 +382,26 @@ def _report(counts: Sequence[r.Denominators], target: float, densities: dict[str
 
 def denominators(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> r.Denominators:
     """The zeros of a model counted in four ways; ``weights`` are those in the task's scope."""
-
-    def counted(tensors: Mapping[int, Tensor]) -> r.Count:
-        return r.Count(
-            weights=sum(t.numel() for t in tensors.values()),
-            zeros=sum(t.numel() - int(torch.count_nonzero(t)) for t in tensors.values()),
-        )
-
-    layers = (nn.Linear, nn.modules.conv._ConvNd)
     return r.Denominators(
-        scope=counted({id(w): w for w in weights.values()}),
-        linear=counted({id(m.weight): m.weight for m in model.modules() if isinstance(m, layers)}),
-        trainable=counted({id(p): p for p in model.parameters() if p.requires_grad}),
-        stored=counted({id(p): p for p in model.parameters()}),
+        **{
+            name: r.Count(
+                weights=sum(t.numel() for t in tensors),
+                zeros=sum(t.numel() - int(torch.count_nonzero(t)) for t in tensors),
+            )
+            for name, tensors in _counted(model, weights).items()
+        }
     )
+
+
+def _counted(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter]]:
+    """The tensors behind each denominator, tied ones once."""
+    layers = (nn.Linear, nn.modules.conv._ConvNd)
+    return {
+        "scope": list(weights.values()),
+        "linear": list({id(m.weight): m.weight for m in model.modules() if isinstance(m, layers)}.values()),
+        "trainable": [p for p in model.parameters() if p.requires_grad],
+        "stored": list(model.parameters()),
+    }
 
 
 def _mask_digest(packed: Mapping[str, Tensor]) -> str:

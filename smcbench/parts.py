@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from smcbench.errors import UsageError
 from smcbench.recipe import Recipe
 from smcbench.sources import Requirement
-from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task
+from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task, narrower
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,14 @@ class Pooled(Task):
         if which not in self.variants:
             raise UsageError(f"task {self.name} has no variant {which!r}; it has {', '.join(self.variants) or 'none'}")
         return Pooled(f"{self.name}@{which}", tuple(part.variant(which) for part in self.of))
+
+    def scaled(self, width: float) -> Pooled:
+        """Every part scaled."""
+        return Pooled(self.name, tuple(part.scaled(width) for part in self.of))
+
+    def smaller(self, density: float) -> Pooled:
+        """Every part with the widest network that fits it: their vocabularies, and so their widths, may differ."""
+        return Pooled(narrower(self.name, density), tuple(part.smaller(density) for part in self.of))
 
     def requirements(self) -> Sequence[Requirement]:
         """What any part needs, once."""

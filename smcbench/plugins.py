@@ -1,7 +1,8 @@
 """Plug-ins: tasks and sparsifiers by name, found through entry points; ours have no privilege over a stranger's.
 
 A name is what an entry point is called (``rigl``), an attribute of a module (``package.module:Class``) or of a file
-(``./mine.py:Mine``); a sparsifier may carry a preset (``rigl@smc``) and parameters (``rigl(drop_fraction=0.5)``).
+(``./mine.py:Mine``); a sparsifier may carry a preset (``rigl@smc``) and parameters (``rigl(drop_fraction=0.5)``), and a
+control the method it controls (``shuffled(rigl@smc)``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from smcbench.task import Task
 
 Kind = Literal["tasks", "sparsifiers"]
+
+
+METHOD = "method"
+"""The parameter of a control that names the method it controls; ``shuffled(rigl)`` is short for it."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def load_sparsifier(text: str) -> Named:
         if preset not in found.presets:
             raise UsageError(f"{name} has no preset {preset!r}{_nearest(preset, found.presets)}")
         chosen |= found.presets[preset]
-    arguments = _arguments(match["arguments"] or "", name)
+    arguments = _arguments(match["arguments"] or "", name, parameters)
     for key in arguments:
         if key not in parameters:
             raise UsageError(f"{name} has no parameter {key!r}{_nearest(key, parameters)}")
@@ -172,13 +177,18 @@ def _label(name: str, sparsifier: Sparsifier, defaults: dict[str, Any]) -> str:
     short = name.split(":")[-1] if ":" in name else name
     own = sparsifier.parameters()
     changed = {key: value for key, value in own.items() if value != defaults[key]}
+    if METHOD in own:
+        return f"{short}({load_sparsifier(own[METHOD]).label})"
     for preset, values in sparsifier.presets.items():
         if changed and {**defaults, **values} == own:
             return f"{short}@{preset}"
     return short + (f"({', '.join(f'{key}={value!r}' for key, value in changed.items())})" if changed else "")
 
 
-def _arguments(text: str, name: str) -> dict[str, Any]:
+def _arguments(text: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    if METHOD in parameters and text and not re.match(rf"\s*{METHOD}\s*=", text):
+        inner = load_sparsifier(text)
+        return {METHOD: inner.label if inner.versioned else text.strip()}
     try:
         call = ast.parse(f"f({text})", mode="eval").body
         assert isinstance(call, ast.Call)

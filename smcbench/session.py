@@ -312,10 +312,10 @@ class Session:
 
     # -- looking -------------------------------------------------------------------------------------------------
 
-    def gradients(self, batches: int = 1) -> dict[str, Tensor]:
-        """Dense gradients of the mean training loss over the first ``batches`` batches, in training mode; billed.
+    def gradients(self, batches: int = 1, *, first: int = 0) -> dict[str, Tensor]:
+        """Dense gradients of the mean training loss over ``batches`` batches, from that of step ``first`` on; billed.
 
-        Buffers (batch-norm statistics) are left as they were. A weight without a gradient has zeros.
+        In training mode; buffers (batch-norm statistics) are left as they were. A weight without a gradient has zeros.
         """
         begin, extra = time.perf_counter(), [p for group in self._extra.values() for p in group.values()]
         parameters = [*self.model.parameters(), *extra]
@@ -327,7 +327,7 @@ class Session:
             self._optimizer = self._fresh_optimizer(self.recipe.replace(precision="fp32"), None)
             self.model.train()
             loop = self._loop(self.recipe, None, None, lambda step, made: None)
-            for index in range(batches):
+            for index in range(first, first + batches):
                 self._optimizer.zero_grad(set_to_none=True)
                 loop.backward(index)
                 for name, weight in self.weights.items():
@@ -374,14 +374,14 @@ class Session:
                 buffer.copy_(buffers[name])
             self.account.seconds += time.perf_counter() - begin
 
-    @torch.no_grad()
     def outputs(self, batch: Batch) -> Outputs:
         """What the model says to a batch, in evaluation mode; billed. A teacher is a fork that is asked."""
         self.model.eval()
         cost, share = self.flops, self._batch_size / self.recipe.batch_size / self.recipe.accumulate
         self.account.train_flops += round(share * cost.inference(self._mask.layer_densities()))
         self.account.train_flops_dense += round(share * cost.inference())
-        return self.task.forward(self.model, batch)
+        with torch.no_grad():
+            return self.task.forward(self.model, batch)
 
     def evaluate(self, split: str = "validation") -> dict[str, float]:
         """Scores on the validation split; the test split is the engine's."""
@@ -406,14 +406,19 @@ class Session:
         self._apply_mask()
 
     def initial(self, seed: int) -> State:
-        """The task's model as another seed initialises it, dense.
+        """The task's model as another seed initialises it, dense; what is frozen stays what it is.
 
         Raises:
             UsageError: the task starts from pretrained weights.
         """
         if self.task.pretrained:
             raise UsageError(f"task {self.task.name} starts from pretrained weights, there is no other initialisation")
-        return State.of(build_model(self.task, seed, self.device), Mask.dense(self.weights))
+        model = build_model(self.task, seed, self.device)
+        frozen = {name: p for name, p in self.model.named_parameters() if not p.requires_grad}
+        with torch.no_grad():
+            for name, parameter in frozen.items():
+                model.get_parameter(name).copy_(parameter)
+        return State.of(model, Mask.dense(self.weights))
 
     def fork(self, seed: int | None = None, name: str = "", *, apart: bool = False) -> Session:
         """An independent copy with its own memory and journal branch, billed to the same account.
@@ -421,8 +426,8 @@ class Session:
         Args:
             seed: of the copy's data order and noise; default: the same.
             name: of the branch, unique within this session; default: a number.
-            apart: of a control that looks how another method does: the copy has a bill of its own, which
-                ``account.searched`` takes in as one sum, and its conduct is not the session's.
+            apart: as if the copy ran alone: with a bill and a conduct of its own, and with the session's generator.
+                It is how a control sees what the method it controls would do.
         """
         branch = f"{self._branch}/{name or self._forks}"
         self._forks += 1
@@ -432,14 +437,16 @@ class Session:
             feed=self._feed, journal=self._journal, compile=self._compile, branch=branch,
         )  # fmt: skip
         other.position, other._flops, other._mask = self.position, self._flops, self._mask
-        if not apart:
+        if apart:
+            other.generator = self.generator
+        else:
             other.account, other._parent = self.account, self
         for group, tensors in self._extra.items():
             other.parameters(group, tensors, self._extra_lr[group])
         if self._optimizer is not None and self._setting is not None:
             other._setting = self._setting
             other._optimizer = other._fresh_optimizer(self._setting[0], self._setting[1])
-            other._optimizer.load_state_dict(self._optimizer.state_dict())
+            other._optimizer.load_state_dict(copy.deepcopy(self._optimizer.state_dict()))  # it would share moments
             other._scaler.load_state_dict(self._scaler.state_dict())
         return other
 

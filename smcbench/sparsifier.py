@@ -42,6 +42,14 @@ class Sparsifier(ABC):
         """The reason this method does not apply to ``task`` at ``sparsity``, or None."""
         return None
 
+    def network(self, task: Task, sparsity: float) -> Task:
+        """The task whose network is trained: this one, or, of a control, one whose network is smaller from the start."""
+        return task
+
+    def fingerprint(self) -> str | None:
+        """A digest of what else its numbers depend on: the contents of a file it reads, the method it wraps."""
+        return None
+
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters by name."""
         return dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import functools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from smcbench import files
 from smcbench.errors import UsageError
 from smcbench.recipe import Recipe
 from smcbench.sources import Requirement
+from smcbench.sparsity.distributions import count
 
 SOURCE = "__smcbench_source__"
 """In a module loaded from a file: the digest of that file."""
@@ -23,6 +27,9 @@ Batch = dict[str, Tensor]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Scope = Literal["all", "encoder", "fld"]
+
+_STEPS = 1 << 12
+"""A narrower network's width is a whole number of these parts of the dense one's."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,31 @@ class Task(ABC):
             raise UsageError(f"task {self.name} has no variant {which!r}; it has {', '.join(self.variants) or 'none'}")
         changes = {"name": f"{self.name}@{which}", **self.variants[which]}
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def scaled(self, width: float) -> Task:
+        """The same task with the widths of its network times ``width``, each the nearest that the network may have.
+
+        Depth, heads of attention, vocabulary, positions and dropout stay. A wider one has no fewer weights, and 1 gives
+        the task itself. Where weights are pretrained, there is no network of another width to take them.
+
+        Raises:
+            UsageError: its network has only one width, as has every task that does not say otherwise.
+        """
+        raise UsageError("its network has only one width")
+
+    def smaller(self, density: float) -> Task:
+        """The same task with a narrower dense network of the same family: what a sparse one of ``density`` must beat.
+
+        It is the widest, in steps of 1/4,096 of the width, whose prunable weights are at most as many as this task's
+        network keeps at that density, ``round(density * n)``.
+
+        Raises:
+            UsageError: there is none; the text says why, as a sparsifier's ``skip`` does.
+        """
+        if self.pretrained:
+            raise UsageError("it starts from pretrained weights, which fit no narrower network")
+        found = _widest(self, prunable_weights(self.scaled(1.0)), density)
+        return dataclasses.replace(found, name=narrower(self.name, density))  # type: ignore[type-var]
 
     @property
     def parts(self) -> tuple[Task, ...]:
@@ -238,3 +270,43 @@ class Task(ABC):
     def digest(self) -> str:
         """SHA-256 of the identity."""
         return files.digest(self.identity())
+
+
+def nearest(size: float, multiple: int = 1) -> int:
+    """The multiple that is nearest to a size, but not none at all: a layer of a network that was made narrower.
+
+    >>> nearest(28.8), nearest(28.8, 4), nearest(0.1, 4)
+    (29, 28, 4)
+    """
+    return max(1, round(size / multiple)) * multiple
+
+
+def narrower(name: str, density: float) -> str:
+    """What a task with a narrower network is called.
+
+    >>> narrower("digits", 0.262144)
+    'digits-narrow-0.262144'
+    """
+    return f"{name}-narrow-{density:.6g}"
+
+
+def prunable_weights(task: Task) -> int:
+    """How many weights are in the scope, counted without making them."""
+    with torch.device("meta"):
+        model = task.architecture()
+    shapes = dict(model.named_parameters())
+    return sum(shapes[name].numel() for name in task.prunable(model))
+
+
+@functools.lru_cache(maxsize=256)
+def _widest(task: Task, whole: int, density: float) -> Task:
+    """That of at most a density of the ``whole``, which is told because it may depend on data beside the task."""
+    most = count(density, whole)
+    widths = list(dict.fromkeys(task.scaled(step / _STEPS) for step in range(1, _STEPS + 1)))
+    fits = bisect.bisect_right(widths, most, key=prunable_weights)
+    if not fits:
+        least = prunable_weights(widths[0])
+        raise UsageError(
+            f"its narrowest network has {least:,} prunable weights, more than the {most:,} of density {density:.6g}"
+        )
+    return widths[fits - 1]

@@ -42,7 +42,7 @@ from smcbench.session import Session, build_model
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.mask import Mask
 from smcbench.state import digest, named_tensors
-from smcbench.task import Batch, Evaluation, Metric, Outputs, Scope, Split, Task
+from smcbench.task import Batch, Evaluation, Metric, Outputs, Scope, Split, Task, nearest, prunable_weights
 from smcbench.trainer import Step
 
 _KILLS = 5
@@ -203,6 +203,10 @@ class ToyTask(Task):
         """356 prunable weights, 1,024 frozen ones."""
         return _ToyModel(self.width)
 
+    def scaled(self, width: float) -> ToyTask:
+        """With a narrower hidden layer."""
+        return dataclasses.replace(self, width=nearest(self.width * width))
+
     def data(self, split: Split) -> Sequence[_ToyExample]:
         """Generated once, from a fixed seed."""
         return _toy_data()[split]
@@ -302,12 +306,17 @@ class _Trial:
         reason = self.sparsifier.skip(self.task, self.sparsity)
         if reason is not None:
             raise Skipped(f"{self.label} skips {self.task.name} at sparsity {self.sparsity:.3f}: {reason}")
-        model = build_model(self.task, 0)
-        session = _watched(before, after)(self.task, model, self.task.recipe, 0, journal=journal)
+        model = build_model(self.network, 0)
+        session = _watched(before, after)(self.network, model, self.task.recipe, 0, journal=journal)
         if disturbed:
             _disturb()
         self.sparsifier.sparsify(session, self.sparsity)
         return session
+
+    @functools.cached_property
+    def network(self) -> Task:
+        """The task whose network is trained."""
+        return self.sparsifier.network(self.task, self.sparsity)
 
     @functools.cached_property
     def reference(self) -> Session:
@@ -349,16 +358,17 @@ class _Trial:
             assert again == self.sparsifier, f"{name}({words}) is read as {again!r}"
 
     def exact(self) -> None:
-        session, fresh = self.reference, build_model(self.task, 0)
+        session, fresh = self.reference, build_model(self.network, 0)
         shapes = {name: p.shape for name, p in fresh.named_parameters()}
-        verified(session.model, shapes, self.task.prunable(fresh), session, self.sparsity, self.label)
+        whole = None if self.network is self.task else prunable_weights(self.task)
+        verified(session.model, shapes, self.network.prunable(fresh), session, self.sparsity, self.label, whole)
 
     def stay_zero(self) -> None:
         _ = self.reference
         assert not self.revived, self.revived
 
     def others(self) -> None:
-        session, before = self.reference, dict(build_model(self.task, 0).named_parameters())
+        session, before = self.reference, dict(build_model(self.network, 0).named_parameters())
         for name, parameter in session.model.named_parameters():
             if name in session.weights:
                 continue

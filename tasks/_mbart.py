@@ -12,6 +12,7 @@ from torch import nn
 from smcbench import files
 from smcbench.errors import InvalidInput
 from smcbench.sources import Checkpoint
+from smcbench.task import nearest
 
 from ._pretrained import pretrained, tokenizer
 
@@ -75,6 +76,12 @@ class MBART:
     def eos(self) -> int:
         """The token that ends a sentence."""
         return 1 if self.checkpoint is None else 2
+
+    def scaled(self, width: float) -> MBART:
+        """With narrower heads and layers; random weights deviate by more, as there are fewer of them in a sum."""
+        found = nearest(self.width * width, self.heads)
+        init = self.init * (self.width / found) ** 0.5
+        return dataclasses.replace(self, width=found, inner=nearest(self.inner * width), init=init)
 
     def build(self) -> nn.Module:
         """The model in fp32.

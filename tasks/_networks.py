@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from smcbench import files
 from smcbench.errors import InvalidInput
 from smcbench.sources import Checkpoint, prepared
+from smcbench.task import nearest
 
 from ._images import Collection
 from ._pretrained import tokenizer
@@ -88,6 +89,10 @@ class Network(ABC):
     @abstractmethod
     def tiny(self) -> Network:
         """The smallest of its kind, for 16 x 16 images; weights are random."""
+
+    @abstractmethod
+    def scaled(self, width: float) -> Network:
+        """The same network with its widths times ``width``, each the nearest that there may be."""
 
     def random(self) -> Network:
         """The same network with random weights."""
@@ -180,6 +185,10 @@ class SmallResNet(Network):
         model = ResNet(self.widths, self.blocks, collection.shape[2], collection.classes, projection=False)
         return _he(model)
 
+    def scaled(self, width: float) -> SmallResNet:
+        """With fewer channels."""
+        return dataclasses.replace(self, widths=tuple(nearest(each * width) for each in self.widths))
+
     def tiny(self) -> SmallResNet:
         """One block a width."""
         return SmallResNet((6, 12), 1)
@@ -231,6 +240,12 @@ class SmallViT(Network):
             attn_implementation="sdpa",
         )
         return ViTForImageClassification(config)  # type: ignore[no-any-return]
+
+    def scaled(self, width: float) -> SmallViT:
+        """With narrower heads and a narrower MLP."""
+        return dataclasses.replace(
+            self, width=nearest(self.width * width, self.heads), inner=nearest(self.inner * width)
+        )
 
     def tiny(self) -> SmallViT:
         """Two layers."""
@@ -324,6 +339,11 @@ class BigResNet(Large):
                     module.train()
         return model  # type: ignore[no-any-return]
 
+    def scaled(self, width: float) -> BigResNet:
+        """With fewer channels; a bottleneck has a quarter of its block's."""
+        widths = tuple(nearest(each * width, 4) for each in self.widths)
+        return dataclasses.replace(self, stem=nearest(self.stem * width), widths=widths)
+
     def tiny(self) -> BigResNet:
         """Two bottlenecks."""
         return BigResNet(8, (16, 32), (1, 1), 12, still=self.still)
@@ -360,6 +380,10 @@ class MobileNet(Large):
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.1
         return _he(model)
+
+    def scaled(self, width: float) -> MobileNet:
+        """By its own multiplier, which takes channels by eights and leaves the last 1,280 as they are."""
+        return dataclasses.replace(self, multiplier=self.multiplier * width)
 
     def tiny(self) -> MobileNet:
         """The least width that transformers makes; all its layers."""
@@ -443,6 +467,12 @@ class Clip(Large):
         fill(tower, tensors(path), path)
         made = _directions(self.start, collection)
         return Zeroshot(tower, torch.from_numpy(made["classes"].copy()), float(made["scale"]))
+
+    def scaled(self, width: float) -> Clip:
+        """With narrower heads and a narrower MLP; the space of the classes stays."""
+        return dataclasses.replace(
+            self, width=nearest(self.width * width, self.heads), inner=nearest(self.inner * width)
+        )
 
     def tiny(self) -> Clip:
         """Two layers."""

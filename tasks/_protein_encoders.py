@@ -6,6 +6,7 @@ residue. Poolers and the head that predicts contacts are left out: nothing train
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from smcbench import files
 from smcbench.sources import Checkpoint
+from smcbench.task import nearest
 
 from ._pretrained import pretrained
 from ._sequences import LETTERS
@@ -79,6 +81,17 @@ class Encoder:
     init: float = 0.02
     checkpoint: str | None = None
     pretrained: bool = True
+
+    def scaled(self, width: float) -> Encoder:
+        """With narrower heads and layers; random weights deviate by more, as there are fewer of them in a sum."""
+        found = nearest(self.width * width, self.heads * (2 if self.kind == "esm2" else 1))  # rotary ones turn pairs
+        return dataclasses.replace(
+            self,
+            width=found,
+            inner=nearest(self.inner * width),
+            head=nearest(self.head * width),
+            init=self.init * (self.width / found) ** 0.5,
+        )
 
     def build(self, outputs: int) -> Protein:
         """The model in fp32.

@@ -12,6 +12,7 @@ plus 1e-6; here it is torch's.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smcbench.task import Batch
+from smcbench.task import Batch, nearest
 
 from ._text import Encoder
 from ._trees import Generate, Merge, Predict, Problems, search, teach
@@ -46,6 +47,13 @@ class Solver:
     encoder: Encoder | None = None
     layers: int = 2
     dropout: float = 0.5
+
+    def scaled(self, width: float) -> Solver:
+        """With narrower modules; each head of the graph network has its share of the width."""
+        encoder = self.encoder.scaled(width) if self.encoder is not None else None
+        embedding = encoder.width if encoder is not None else nearest(self.embedding * width)
+        found = nearest(self.width * width, len(_HEADS) if self.kind == "graph2tree" else 1)
+        return dataclasses.replace(self, width=found, embedding=embedding, encoder=encoder)
 
     def build(self, vocabulary: int, constants: int) -> Network:
         """The network in fp32; ``vocabulary`` is the table's size."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from smcbench import files
 from smcbench.errors import InvalidInput
 from smcbench.sources import DATA, MODELS, Checkpoint, Dataset, Requirement, prepared, root_of
-from smcbench.task import SPLITS, Batch, Outputs, Scope, Split
+from smcbench.task import SPLITS, Batch, Outputs, Scope, Split, nearest
 
 from ._evaluating import buckets, chunks
 from ._labelled import Labelled, Lazy
@@ -124,6 +124,12 @@ class Encoder:
     """None: a vocabulary of its own, and random weights."""
     pretrained: bool = True
     """Whether the checkpoint's weights are taken too."""
+
+    def scaled(self, width: float) -> Encoder:
+        """With narrower heads and layers; random weights deviate by more, as there are fewer of them in a sum."""
+        found = nearest(self.width * width, self.heads)
+        init = self.init * (self.width / found) ** 0.5
+        return dataclasses.replace(self, width=found, inner=nearest(self.inner * width), init=init)
 
     def build(self, head: Literal["classes", "choices", "words", "states"], outputs: int) -> nn.Module:
         """The model in fp32 with a head for classes, for ranking choices, or the (tied) one of the language model.
@@ -296,8 +302,8 @@ def _some(examples: Sequence[Example], most: int | None) -> Sequence[Example]:
 
 @functools.lru_cache(maxsize=32)
 def _ready(
-    corpus: Corpus, encoder: Encoder, pair: str, longest: tuple[int, int | None], limit: int | None,
-    roots: tuple[Any, ...],
+    corpus: Corpus, kind: Literal["bert", "roberta"], checkpoint: str | None, pair: str,
+    longest: tuple[int, int | None], limit: int | None, roots: tuple[Any, ...],
 ) -> _Ready:  # fmt: skip
     """The splits of a corpus in an encoder's tokens, from the cache if they are there; once a process."""
     generated = corpus.dataset is None
@@ -316,9 +322,9 @@ def _ready(
                     raise InvalidInput(f"corpus {corpus.name}: the split {split!r} is empty")
         return known["all"]
 
-    if encoder.checkpoint is not None and not generated:
+    if checkpoint is not None and not generated:
         try:
-            tokens = Tokens.of(CHECKPOINTS[encoder.checkpoint], encoder.kind)
+            tokens = Tokens.of(CHECKPOINTS[checkpoint], kind)
         except InvalidInput:
             if corpus.dataset is not None:  # of two things that are missing, the data are named first
                 corpus.dataset.fetch()
@@ -417,6 +423,11 @@ class TextTask(Labelled):
     def _built(self, encoder: Encoder) -> nn.Module:
         return encoder.build(self.layout, 1 if self.layout == "choices" else self.classes or 1)
 
+    def scaled(self, width: float) -> TextTask:
+        """With a narrower encoder."""
+        changes: dict[str, Any] = {"encoder": self.encoder.scaled(width)}
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
     def data(self, split: Split) -> Packed:
         """Packed examples."""
         return self._ready().splits[split]
@@ -499,5 +510,6 @@ class TextTask(Labelled):
         }
 
     def _ready(self) -> _Ready:
+        kind, checkpoint, longest = self.encoder.kind, self.encoder.checkpoint, (self.longest, self.first_longest)
         roots = (root_of(DATA), root_of(MODELS))
-        return _ready(self.corpus, self.encoder, self.pair, (self.longest, self.first_longest), self.limit, roots)
+        return _ready(self.corpus, kind, checkpoint, self.pair, longest, self.limit, roots)

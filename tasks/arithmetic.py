@@ -134,6 +134,10 @@ class Arithmetic(Task):
                 raise
             return solver.build(0, 0)
 
+    def scaled(self, width: float) -> Arithmetic:
+        """With a narrower network."""
+        return dataclasses.replace(self, solver=self.solver.scaled(width))
+
     def _built(self, solver: Solver) -> Network:
         if solver.encoder is not None:  # which knows its own vocabulary; no tokenizer is needed
             return solver.build(0, len(constants(problems(SOURCES[self.source], self.fold)["train"])))

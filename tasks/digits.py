@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from smcbench.recipe import Recipe
-from smcbench.task import Batch, Outputs, Scope, Split
+from smcbench.task import Batch, Outputs, Scope, Split, nearest
 
 from ._labelled import Labelled
 from ._networks import ResNet
@@ -68,6 +68,10 @@ class Digits(Labelled):
 
     def build_model(self) -> nn.Module:
         return ResNet(self.widths, classes=self.classes)
+
+    def scaled(self, width: float) -> Digits:
+        """With fewer channels."""
+        return dataclasses.replace(self, widths=tuple(nearest(each * width) for each in self.widths))
 
     def data(self, split: Split) -> Sequence[Digit]:
         return splits()[split][: self.limit]

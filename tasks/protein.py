@@ -30,7 +30,7 @@ from smcbench import files
 from smcbench.errors import InvalidInput
 from smcbench.recipe import Recipe
 from smcbench.sources import DATA, Requirement, prepared, root_of
-from smcbench.task import SPLITS, Batch, Outputs, Scope, Split
+from smcbench.task import SPLITS, Batch, Outputs, Scope, Split, nearest
 
 from ._datasets import dataset
 from ._evaluating import buckets, chunks
@@ -192,6 +192,10 @@ class Protein(_Thermostability):
     def architecture(self) -> nn.Module:
         """The encoder under its head, at random."""
         return dataclasses.replace(self.encoder, pretrained=False).build(self.count or 1)
+
+    def scaled(self, width: float) -> Protein:
+        """With a narrower encoder and head."""
+        return dataclasses.replace(self, encoder=self.encoder.scaled(width))
 
     def data(self, split: Split) -> Packed:
         """Packed examples."""
@@ -366,6 +370,19 @@ class Fold(_Thermostability):
         if self.from_released:
             load_released(model.backbone)
         return model
+
+    def scaled(self, width: float) -> Fold:
+        """With narrower perceptrons, encoder and head."""
+        sizes = self.sizes
+        found = dataclasses.replace(
+            sizes,
+            width=nearest(sizes.width * width, sizes.heads),
+            inner=nearest(sizes.inner * width),
+            node=(nearest(sizes.node[0] * width), nearest(sizes.node[1] * width)),
+            edge=(nearest(sizes.edge[0] * width), nearest(sizes.edge[1] * width)),
+            head=nearest(sizes.head * width),
+        )
+        return dataclasses.replace(self, sizes=found)
 
     def data(self, split: Split) -> _Backbones:
         """Structures."""

@@ -26,7 +26,7 @@ from smcbench import files
 from smcbench.feed import to_device
 from smcbench.recipe import Recipe
 from smcbench.sources import DATA, MODELS, Requirement, root_of
-from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task
+from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task, nearest
 
 from . import _cldr, _qualified, _recipes
 from ._beam import beam_search, greedy
@@ -250,6 +250,10 @@ class ParallelTranslation(Translation):
         """Whether the model starts from a checkpoint."""
         return self.model.checkpoint is not None and self.model.pretrained
 
+    def scaled(self, width: float) -> ParallelTranslation:
+        """With a narrower mBART."""
+        return dataclasses.replace(self, model=self.model.scaled(width))
+
     @property
     def smoothing(self) -> float:
         """fairseq's for mBART, else the usual one."""
@@ -385,6 +389,10 @@ class CLDRTranslation(Translation):
         return MBART(
             self.vocabulary, self.width, self.layers, self.heads, 2 * self.width, self.positions, init=self.width**-0.5
         )
+
+    def scaled(self, width: float) -> CLDRTranslation:
+        """With a narrower mBART."""
+        return dataclasses.replace(self, width=nearest(self.width * width, self.heads))
 
     @property
     def bytewise(self) -> bool:

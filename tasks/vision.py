@@ -115,6 +115,10 @@ class Images(Labelled):
         """The network at random."""
         return self.network.random().build(self.collection)
 
+    def scaled(self, width: float) -> Images:
+        """With a narrower network."""
+        return dataclasses.replace(self, network=self.network.scaled(width))
+
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """No weight decay on vectors; where only the head is trained, neither rate nor decay on anything else."""
         if self.trained == "all":

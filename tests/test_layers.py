@@ -26,10 +26,10 @@ LAYERS = """
     fairseq
     convert
     checkpoint  naming
-    cell
+    cell  controls
     plugins  provenance
     --- the plug-in API: tasks/ and baselines/ import nothing above this line
-    criteria  parts
+    criteria  losses  parts
     sparsifier
     session
     phase

@@ -65,6 +65,7 @@ def _sparsifiers() -> list[dict[str, Any]]:
         sparsifier = plugins.load_sparsifier(plugin.name).sparsifier
         return {
             "category": ", ".join(sparsifier.category or ()),
+            "cost": sparsifier.cost,
             "presets": ", ".join(sparsifier.presets),
             "paper": sparsifier.paper,
         }

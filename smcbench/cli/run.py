@@ -10,12 +10,15 @@ import typer
 from smcbench.cli.options import (
     RUNS,
     BatteryName,
+    Budgets,
     DataFolder,
     Json,
     ModelFolder,
     Out,
+    Sparsities,
     TaskNames,
     Workers,
+    numbers,
     sparsifier_names,
 )
 from smcbench.cli.output import print_json
@@ -26,7 +29,7 @@ Sparsifiers = Annotated[
     list[str] | None,
     typer.Option(
         "--sparsifier",
-        help="NAME, NAME@PRESET, NAME(parameter=value), ./file.py:Class, or all; repeatable.",
+        help="NAME, NAME@PRESET, NAME(parameter=value), shuffled(NAME), ./file.py:Class, or all; repeatable.",
         autocompletion=sparsifier_names,
     ),
 ]
@@ -36,10 +39,10 @@ def run(
     battery: BatteryName = STANDARD,
     sparsifier: Sparsifiers = None,
     task: TaskNames = None,
-    sparsity: Annotated[list[float] | None, typer.Option(help="Instead of the battery's; repeatable.")] = None,
+    sparsity: Sparsities = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="So many seeds, from 0.")] = None,
     seed: Annotated[list[int] | None, typer.Option(min=0, help="This seed; repeatable.")] = None,
-    budget: Annotated[list[float] | None, typer.Option(help="Stretch of the recipe; repeatable.")] = None,
+    budget: Budgets = None,
     out: Out = RUNS,
     workers: Workers = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
@@ -51,7 +54,7 @@ def run(
     """Run a battery. Said again it goes on where it stopped; amended, it runs the difference."""
     if seeds is not None and seed:
         raise UsageError("give either --seeds, how many, or --seed, which ones")
-    whole = Battery.load(battery)
+    whole, budgets, sparsities = Battery.load(battery), numbers(budget, "--budget"), numbers(sparsity, "--sparsity")
 
     from rich.console import Console
 
@@ -59,11 +62,11 @@ def run(
     from smcbench.cli import planning
     from smcbench.cli.following import follow
 
-    wanted = planning.chosen(whole, task or (), sparsity or (), list(range(seeds)) if seeds is not None else seed or ())
+    wanted = planning.chosen(whole, task or (), sparsities, list(range(seeds)) if seeds is not None else seed or ())
     planning.tell_excluded(wanted, sparsifier or ())
     planning.usable(device, compile)
     options = cell.Options(device=device, compile=compile)
-    planned = planning.plan(planning.budgeted(wanted, budget or ()), planning.expanded(sparsifier or ()), out, options)
+    planned = planning.plan(planning.budgeted(wanted, budgets), planning.expanded(sparsifier or ()), out, options)
     planning.writable(out)
     console = Console(stderr=json)
     done = sum(each.record is not None for each in planned)

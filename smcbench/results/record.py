@@ -30,7 +30,11 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class SparsifierRef:
-    """A sparsifier with its parameters; ``label`` is how people write it, ``digest`` stands for a missing version."""
+    """A sparsifier with its parameters; ``label`` is how people write it.
+
+    ``digest`` stands for what the version does not: the source of what is not installed, a file that is read, the
+    method that a control wraps.
+    """
 
     name: shape.Line
     label: shape.Line
