@@ -12,7 +12,6 @@ import torch
 from smcbench import Recipe, Session, Sparsifier
 from smcbench.criteria import magnitude, random_scores
 from smcbench.losses import smoothed
-from smcbench.sparsity.mask import Mask
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,12 @@ class ACDC(Sparsifier):
 
 @dataclass(frozen=True)
 class ACDCPlusPlus(ACDC):
-    """AC/DC with the recipe of long training: smoothed labels and a rate that falls in a line (Kuznedelev et al., 2023).
+    """AC/DC with the recipe of long training: smoothed labels, a rate that falls in a line (Kuznedelev et al., 2023).
 
-    From section 3.3 of "Accurate Neural Network Pruning Requires Rethinking Sparse Optimization", which trains 1, 2.5, 5
-    and 10 times as long and reports the best: that is ``--budget 1,2.5,5,10``. First and last layers left dense are the
-    task's scope ``fld``, as for every method, and progressive resizing is the task's augmentation. Labels that the
-    task's own loss smooths are not smoothed twice. The rise of the rate is that of the FFCV recipe the paper follows,
-    2 of 88 epochs, unless the task's is longer.
+    Section 3.3 of the paper trains 1, 2.5, 5 and 10 times as long and reports the best: ``--budget 1,2.5,5,10``. First
+    and last layers left dense are the task's scope ``fld``, as for every method; progressive resizing is the task's
+    augmentation. Labels that the task's own loss smooths are not smoothed twice. The rate rises as in the FFCV recipe
+    that the paper follows, over 2 of 88 epochs, unless the task's own rise is longer.
     """
 
     smoothing: float = 0.1
@@ -91,5 +89,5 @@ class ACDCPlusPlus(ACDC):
     def train(self, session: Session, start: int, stop: int) -> None:
         rise = max(self.rise, session.recipe.warmup)
         recipe = session.recipe.replace(schedule="linear", drops=(), final=0.0, warmup=rise)
-        share = 0.0 if getattr(session.task, "smoothing", 0.0) else self.smoothing
-        session.train(start, stop, recipe=recipe, loss=smoothed(session, share))
+        is_smoothed = self.smoothing and not getattr(session.task, "smoothing", 0.0)
+        session.train(start, stop, recipe=recipe, loss=smoothed(session, self.smoothing) if is_smoothed else None)

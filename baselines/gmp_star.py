@@ -38,9 +38,11 @@ class GMPStar(Sparsifier):
     cost: ClassVar[str] = "1.44 + 0.89 * d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
-        teacher = session.fork(name="teacher")
-        teacher.train()
-        loss = distilled(session, teacher, self.hardness, self.temperature)
+        loss = None
+        if self.hardness:
+            teacher = session.fork(name="teacher")
+            teacher.train()
+            loss = distilled(session, teacher, self.hardness, self.temperature)
         window = Window(self.start, self.stop, self.interval).on(session.recipe)
         recipe = session.recipe.replace(schedule="linear", drops=(), cycles=self.cycles)
         for step in session.steps(recipe=recipe, loss=loss):

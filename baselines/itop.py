@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from smcbench_baselines.rigl import RigL
-from smcbench_baselines.set import SET
+from .rigl import RigL
+from .set import SET
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class ITOPRigL(RigL):
 
 @dataclass(frozen=True)
 class ITOPSET(SET):
-    """In-time over-parameterization, with SET: as :class:`ITOPRigL`, but growth is random.
+    """In-time over-parameterization, with SET, whose growth is random (Liu et al., 2021, section 4).
 
-    The paper updates SET every 1,500 of about 97,750 steps; on a short recipe that would leave weights few steps to
-    grow, so the interval is that of RigL.
+    As :class:`ITOPRigL` in all else. The paper updates SET every 1,500 of about 97,750 steps; on a short recipe that
+    would leave weights few steps to grow, so the interval is that of RigL.
     """
 
     interval: float = 0.04

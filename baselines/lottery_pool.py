@@ -18,6 +18,9 @@ from .lth import LTH
 
 T = TypeVar("T")
 
+ALPHAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Shares of the candidate in a mixture, as in the authors' code."""
+
 
 @dataclass(frozen=True)
 class LotteryPool(LTH):
@@ -35,8 +38,6 @@ class LotteryPool(LTH):
 
     neighbours: int = 3
     """Tickets tried, the nearest first; of a chain of one there is none."""
-    alphas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-    """Shares of the candidate in the mixture."""
 
     paper: ClassVar[str] = "arXiv:2208.10842"
     category: ClassVar = ("iterative", "dense-to-sparse", "dynamic")  # a mixture may keep what a ticket had lost
@@ -58,7 +59,7 @@ class LotteryPool(LTH):
             metric = session.task.metric
             return session.evaluate()[metric.name] * (1 if metric.higher_is_better else -1)
 
-        session.restore(greedy(ticket, others, self.alphas, mix, score))
+        session.restore(greedy(ticket, others, ALPHAS, mix, score))
 
 
 def greedy(

@@ -7,9 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from smcbench import Session, Sparsifier
 from smcbench.criteria import random_scores
-from smcbench.sparsity.distributions import er, erk, uniform
-
-_DISTRIBUTIONS = {"uniform": uniform, "er": er, "erk": erk}
+from smcbench.sparsity.distributions import DISTRIBUTIONS
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class RandomBefore(Sparsifier):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"er": {"distribution": "er"}, "erk": {"distribution": "erk"}}
 
     def sparsify(self, session: Session, sparsity: float) -> None:
-        densities = _DISTRIBUTIONS[self.distribution](session.weights, 1 - sparsity)
+        densities = DISTRIBUTIONS[self.distribution](session.weights, 1 - sparsity)
         session.prune(random_scores(session), densities)
         session.train()
 

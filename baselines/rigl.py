@@ -9,12 +9,10 @@ from torch import Tensor
 
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude, random_scores
-from smcbench.sparsity.distributions import er, erk, uniform
+from smcbench.sparsity.distributions import DISTRIBUTIONS
 from smcbench.sparsity.keep import drop_and_grow
 from smcbench.sparsity.schedules import Window, cosine
 from smcbench.trainer import Step
-
-DISTRIBUTIONS = {"uniform": uniform, "er": er, "erk": erk}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 from smcbench import Session
 from smcbench.criteria import random_scores
 from smcbench.trainer import Step
-from smcbench_baselines.rigl import RigL
+
+from .rigl import RigL
 
 
 @dataclass(frozen=True)

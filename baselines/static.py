@@ -10,7 +10,8 @@ from smcbench import Mask, Session, Sparsifier, Task, files
 from smcbench.errors import InvalidInput, UsageError
 from smcbench.sparsity.distributions import count
 from smcbench.state import read_tensors
-from smcbench_baselines.random import RandomBefore
+
+from .random import RandomBefore
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ class Reinit(_Control):
 class SmallDense(Sparsifier):
     """A narrower dense network of the same family, with at most as many weights as the sparse one keeps.
 
-    Trained by the same recipe for as many steps: what any sparse network has to beat, if its zeros are to be worth their
-    trouble (Zhu & Gupta, 2017, arXiv:1710.01878, section 4; Li et al., 2020, arXiv:2002.11794). Counted are the prunable
-    weights; biases and norms come on top in both.
+    Trained by the same recipe for as many steps: what a sparse network has to beat, if its zeros are to be worth their
+    trouble (Zhu & Gupta, 2017, section 4; Li et al., 2020, arXiv:2002.11794). Counted are the prunable weights; biases
+    and norms come on top in both.
     """
 
     paper: ClassVar[str] = "arXiv:1710.01878"

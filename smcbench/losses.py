@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from smcbench.errors import UsageError
 from smcbench.session import Loss, Session
 from smcbench.task import Batch, Outputs
 
@@ -60,5 +61,10 @@ def smoothed(session: Session, share: float = 0.1) -> Loss:
 
 def _counted(outputs: Outputs) -> Tensor:
     """The logits at the positions that count, a row each; of numbers, a column."""
+    if outputs.logits.ndim == 0:
+        raise UsageError(
+            "on a network of your own only the loss is known, no logits: nothing can be distilled or smoothed; set "
+            "hardness or smoothing to 0, and do it in the loss you give"
+        )
     logits = outputs.logits if outputs.valid is None else outputs.logits[outputs.valid]
     return (logits if logits.ndim > 1 else logits[:, None]).float()

@@ -43,7 +43,7 @@ class Sparsifier(ABC):
         return None
 
     def network(self, task: Task, sparsity: float) -> Task:
-        """The task whose network is trained: this one, or, of a control, one whose network is smaller from the start."""
+        """The task whose network is trained: this one; a control may take one with a smaller network."""
         return task
 
     def fingerprint(self) -> str | None:

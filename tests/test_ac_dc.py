@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from smcbench_baselines.ac_dc import ACDC, ACDCPlusPlus
-from smcbench_baselines.gmp_star import GMPStar
 
 from smcbench import Recipe, Session, testing
 from smcbench.criteria import magnitude
 from smcbench.session import build_model
+from smcbench_baselines.ac_dc import ACDC, ACDCPlusPlus
+from smcbench_baselines.gmp_star import GMPStar
 
 SPARSITY = 0.75
 
@@ -116,7 +116,7 @@ def test_plus_plus_without_its_recipe_is_ac_dc() -> None:
 def test_gmp_star_jumps_then_follows_the_cubic_schedule() -> None:
     session = session_of(steps=60)
     GMPStar(hardness=0.0).sparsify(session, 0.9)
-    of = dict((i, d) for i, d, _ in session.seen[-60:])
+    of = {i: d for i, d, _ in session.seen[-60:]}
     total = session.mask.total
 
     def kept(sparsity: float) -> float:

@@ -18,7 +18,7 @@ OURS = {
 }
 KINDS = {
     "Before training": lambda when, start, mask: when == "before",
-    "After training, once or in rounds": lambda when, start, mask: when in ("after", "iterative") and mask == "static",
+    "After training, or over more than one": lambda when, start, mask: when in ("after", "iterative"),
     "During training, from dense to sparse": lambda when, start, mask: start == "dense-to-sparse",
     "Sparse from start to end": lambda when, start, mask: start == "sparse-to-sparse",
     "Dense references": lambda when, start, mask: when == "never",
@@ -27,13 +27,13 @@ KINDS = {
 HEAD = """\
 # The sparsifiers
 
-Each follows its paper; where the authors' code differs, its docstring names the difference, and a preset (`NAME@PRESET`)
-has the authors' or SMC-Bench's settings where they matter. All times are fractions of the run, so that every method acts on
-short recipes and on any `--budget`. `smcbench info NAME` shows parameters and presets.
+Each follows its paper; where the authors' code differs, its docstring names the difference, and a preset
+(`NAME@PRESET`) has the authors' or SMC-Bench's settings where they matter. All times are fractions of the run, so that
+every method acts on short recipes and on any `--budget`. `smcbench info NAME` shows parameters and presets.
 
 *Cost* is training operations in dense trainings at density `d`, as a formula that holds where all weights are prunable;
-what a run really cost stands in its record. *Mask*: static, or dynamic where weights come back. *When*, *start* and *mask*
-are measured by the engine in every run and part of the contract that `smcbench check` holds them to.
+what a run really cost stands in its record. *Mask*: static, or dynamic where weights come back. *When*, *start* and
+*mask* are measured by the engine in every run and part of the contract that `smcbench check` holds them to.
 """
 
 

@@ -68,7 +68,11 @@ def test_names(text: str, label: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("shuffled(rigel)", "did you mean rigl"), ("shuffled(rigl(stop=2", "names no sparsifier"), ("reinit()(", "names no")],
+    [
+        ("shuffled(rigel)", "did you mean rigl"),
+        ("shuffled(rigl(stop=2", "names no sparsifier"),
+        ("reinit()(", "names no"),
+    ],
 )
 def test_a_method_that_is_none(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -261,7 +261,7 @@ def test_interpolation_and_pruning_to_the_exact_density() -> None:
 def test_a_pool_shares_the_chain_of_lth_and_is_no_worse(tmp_path: Path) -> None:
     task = testing.ToyTask()
     found = {}
-    for method in (LTH(), LotteryPool(neighbours=2, alphas=(0.1, 0.5))):
+    for method in (LTH(), LotteryPool(neighbours=2)):
         journal = Journal(tmp_path / type(method).__name__, type(method).__name__, Cache(tmp_path / "cache"))
         s = Session(task, build_model(task, 0), task.recipe, journal=journal)
         method.sparsify(s, 0.5904)
@@ -373,7 +373,7 @@ def test_denoisers_leave_the_network_s_optimizer_alone() -> None:
 
 
 PRICED = [Dense(), OMPBefore(), OMPAfter(), GMP(), LTH(), LTHRewind(), LRRewind(), Progressive(), EarlyBird(),
-          LotteryPool(neighbours=1, alphas=(0.5,)), InstantSoup(), InstantSoup(trim=False)]  # fmt: skip
+          LotteryPool(neighbours=1), InstantSoup(), InstantSoup(trim=False)]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", PRICED, ids=repr)

@@ -13,8 +13,8 @@ BATTERY = "demo"
 COMPARED = ("omp-after", "random-before")
 
 SHOWN = (
-    "random-before", "omp-before", "snip", "synflow", "omp-after", "lth", "early-bird", "instant-soup", "gmp", "set", "rigl",
-    "granet", "ac-dc", "shuffled", "small-dense",
+    "random-before", "omp-before", "snip", "synflow", "omp-after", "lth", "early-bird", "instant-soup", "gmp", "set",
+    "rigl", "granet", "ac-dc", "shuffled", "small-dense",
 )  # fmt: skip
 """Some of every kind: all would take too long for a first look."""
 

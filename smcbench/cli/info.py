@@ -144,6 +144,7 @@ def _sparsifier(named: plugins.Named) -> dict[str, Any]:
         "version": sparsifier.version,
         "paper": sparsifier.paper,
         "category": ", ".join(sparsifier.category or ()),
+        "cost": f"{sparsifier.cost} dense trainings at density d" if sparsifier.cost else "",
         "parameters": sparsifier.parameters(),
         "presets": sparsifier.presets,
     }

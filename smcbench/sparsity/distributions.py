@@ -80,6 +80,14 @@ def erk(weights: Mapping[str, Tensor], density: float) -> dict[str, float]:
     return _distribute(weights, density, sum)
 
 
+DISTRIBUTIONS: dict[str, Callable[[Mapping[str, Tensor], float], dict[str, float]]] = {
+    "uniform": uniform,
+    "er": er,
+    "erk": erk,
+}
+"""By name, as hyper-parameters have them."""
+
+
 def apportion(shares: Sequence[float], capacities: Sequence[int], total: int) -> list[int]:
     """``total`` whole units divided in proportion to ``shares``, none above its capacity.
 
