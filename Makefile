@@ -15,7 +15,7 @@ SITE := import sysconfig; site = sysconfig.get_path("purelib")
 export OMP_NUM_THREADS := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: install demo test lint bench fairseq clean
+.PHONY: install demo test test-all lint bench fairseq clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -25,6 +25,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(VENV)/bin/pytest -n 2 $(TESTS)
+
+# Also what is slow: every sparsifier on the tiny variant of every task.
+test-all: $(INSTALLED)
+	$(VENV)/bin/pytest -n 2 -m 'not gpu' $(TESTS)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

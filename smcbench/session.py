@@ -531,8 +531,9 @@ class Session:
         self._saw(1.0 if forward is None else forward.density)
         if self._seen is not mask:
             self._seen = mask
-            self._explored = mask if self._explored is None else self._explored | mask
-            self.conduct.explored = self._explored.density
+            if self._explored is None or not self._explored.is_dense:
+                self._explored = mask if self._explored is None else self._explored | mask
+                self.conduct.explored = self._explored.density
 
     def _charge_gradients(self, batches: int) -> None:
         self.account.gradient_evaluations += batches
