@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from smcbench import Recipe, Session, Sparsifier
+from smcbench import Recipe, Session, Sparsifier, Task
 from smcbench.criteria import magnitude, random_scores
+from smcbench.errors import UsageError
 from smcbench.losses import smoothed
+from smcbench.sparsifier import Fraction, Interval
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,15 @@ class ACDC(Sparsifier):
     Preset ``sparse-decompression``: weights come back to 50 % sparsity only (Kuznedelev et al., 2023, section 3.6).
     """
 
-    warmup: float = 0.1
+    warmup: Fraction = 0.1
     """Fraction of the run that is dense at first."""
-    phase: float = 0.05
+    phase: Interval = 0.05
     """Length of the alternating phases."""
-    last: float = 0.1
+    last: Fraction = 0.1
     """Length of the last dense phase."""
-    final: float = 0.15
+    final: Fraction = 0.15
     """Length of the compressed phase at the end."""
-    decompressed: float = 0.0
+    decompressed: Fraction = 0.0
     """Sparsity of the decompressed phases; among the weights that are zero, which come back is drawn."""
 
     paper: ClassVar[str] = "arXiv:2106.12379"
@@ -45,13 +47,25 @@ class ACDC(Sparsifier):
     cost: ClassVar[str] = "(1 + d) / 2"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"sparse-decompression": {"decompressed": 0.5}}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup + self.phase > 1 - self.last - self.final + 1e-9:
+            raise UsageError("warmup, last and final leave no room for a phase; they are fractions of the run")
+
     def sparsify(self, session: Session, sparsity: float) -> None:
         for start, stop, is_compressed in self.phases(session.recipe):
             if is_compressed:
                 session.prune(magnitude(session), density=1 - sparsity)
-            elif start and self.decompressed < sparsity:
+            elif session.mask.density < 1 - self.decompressed:
                 self.decompress(session)
             self.train(session, start, stop)
+
+    def skip(self, task: Task, sparsity: float) -> str | None:
+        if task.starts_sparse:
+            return "it trains the whole network in turns, and a sparse checkpoint would be lost"
+        if self.decompressed >= sparsity:
+            return f"at sparsity {sparsity:.3f} nothing comes back, as its decompressed phases are that sparse"
+        return None
 
     def phases(self, recipe: Recipe) -> Iterator[tuple[int, int, bool]]:
         """Start and stop of each phase in steps, and whether it is compressed: the first is not, the last is."""
@@ -81,8 +95,8 @@ class ACDCPlusPlus(ACDC):
     that the paper follows, over 2 of 88 epochs, unless the task's own rise is longer.
     """
 
-    smoothing: float = 0.1
-    rise: float = 0.02
+    smoothing: Fraction = 0.1
+    rise: Fraction = 0.02
 
     paper: ClassVar[str] = "arXiv:2308.02060"
 

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from smcbench import Mask, Session, Sparsifier
 from smcbench.criteria import magnitude, random_scores
+from smcbench.sparsifier import Fraction, Interval, Positive
 from smcbench.sparsity.distributions import apportion, uniform
 from smcbench.sparsity.keep import drop_and_grow
-from smcbench.sparsity.schedules import Window
+from smcbench.sparsity.schedules import updates
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class DSR(Sparsifier):
     value.
     """
 
-    interval: float = 0.02
-    stop: float = 0.95
-    fraction: float = 0.1
+    interval: Interval = 0.02
+    stop: Fraction = 0.95
+    fraction: Fraction = 0.1
     """Of the kept weights, how many an update is to remove."""
-    threshold: float = 0.001
+    threshold: Positive = 0.001
     """On magnitudes, at the first update."""
-    tolerance: float = 0.1
+    tolerance: Fraction = 0.1
     """How far the number removed may be off, relatively, before the threshold is changed."""
 
     paper: ClassVar[str] = "arXiv:1902.05967"
@@ -42,9 +43,9 @@ class DSR(Sparsifier):
     def sparsify(self, session: Session, sparsity: float) -> None:
         session.prune(random_scores(session), uniform(session.weights, 1 - sparsity))
         session.memory["threshold"] = self.threshold
-        window = Window(self.interval, self.stop, self.interval).on(session.recipe)
+        events = updates(session.recipe, self.interval, self.stop)
         for step in session.steps():
-            if step.index in window:
+            if step.index in events:
                 self.update(session)
 
     def update(self, session: Session) -> None:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from smcbench import Mask, Session, Sparsifier, Task
 from smcbench.criteria import magnitude
+from smcbench.sparsifier import Fraction, Interval, Positive
 from smcbench.sparsity.keep import keep
 from smcbench.sparsity.schedules import Window
 
@@ -28,7 +29,8 @@ class EarlyBird(Sparsifier):
     before it in at most a tenth of all places. It keeps its weights and goes on where it was drawn on the schedule, as
     in the paper's EB Train. (The script of the authors' code that does this takes only the channel counts from the
     ticket, and starts it there with new weights.) Where none has emerged by half of the run, the mask of that moment is
-    taken, so that it still can be trained; the paper does not say what then. ``session.memory["emerged"]`` is the step
+    taken, so that it still can be trained; the paper does not say what then. At .95 sparsity and beyond, any two masks
+    differ in less than a tenth of all places, and the fifth look draws. ``session.memory["emerged"]`` is the step
     of the draw, ``"settled"`` whether the masks agreed.
 
     By default masks are of global weight magnitude, as in the rows "EarlyBird" of Instant Soup (arXiv:2306.10460).
@@ -42,18 +44,18 @@ class EarlyBird(Sparsifier):
     """
 
     by: Literal["magnitude", "channels"] = "magnitude"
-    tolerance: float = 0.1
+    tolerance: Fraction = 0.1
     """Largest distance between masks that agree, as a fraction of all places."""
-    interval: float = 0.02
+    interval: Interval = 0.02
     """From one look to the next, as a fraction of the run."""
-    stop: float = 0.5
+    stop: Fraction = 0.5
     """The last look, as a fraction of the run."""
-    penalty: float = 1e-4
+    penalty: Positive = 1e-4
     """Of the scales of batch norm; by channels only."""
 
     paper: ClassVar[str] = "arXiv:1909.11957"
     category: ClassVar = ("during", "dense-to-sparse", "static")
-    cost: ClassVar[str] = "0.1 + 0.9*d"
+    cost: ClassVar[str] = "0.1 + 0.9 * d"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"channels": {"by": "channels"}}
 
     def sparsify(self, session: Session, sparsity: float) -> None:

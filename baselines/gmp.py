@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude
+from smcbench.sparsifier import Fraction, Interval
 from smcbench.sparsity.schedules import Window, cubic
 
 
@@ -22,18 +23,19 @@ class GMP(Sparsifier):
     Its events are counted from step 0, so that the first falls at .167; here the first falls at .1, and prunes nothing.
     """
 
-    start: float = 0.1
-    stop: float = 0.7
-    interval: float = 0.01
+    start: Fraction = 0.1
+    stop: Fraction = 0.7
+    interval: Interval = 0.01
 
     paper: ClassVar[str] = "arXiv:1710.01878"
     category: ClassVar = ("during", "dense-to-sparse", "static")
-    cost: ClassVar[str] = "0.25 + 0.75*d"
+    cost: ClassVar[str] = "0.25 + 0.75 * d"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"smc": {"stop": 0.8, "interval": 1 / 6}}
 
     def sparsify(self, session: Session, sparsity: float) -> None:
+        initial = min(session.mask.sparsity, sparsity)
         window = Window(self.start, self.stop, self.interval).on(session.recipe)
         for step in session.steps():
             if step.index in window:
-                now = cubic(window.progress(step.index), 0.0, sparsity)
+                now = cubic(window.progress(step.index), initial, sparsity)
                 session.prune(magnitude(session), density=1 - now)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude
 from smcbench.losses import distilled
+from smcbench.sparsifier import Count, Fraction, Interval, Positive
 from smcbench.sparsity.schedules import Window, cubic
 
 
@@ -18,19 +19,20 @@ class GMPStar(Sparsifier):
     The dense network, trained by the recipe, teaches; the student starts where it did. At the start of the window much
     of the sparsity is there at once, the rest follows the cubic schedule, and the learning rate falls in a line and
     rises again in cycles, so that it is high while weights are removed. Times are those of the paper's 30 epochs: 2
-    dense ones, pruning until 26, two updates an epoch, cycles of 4 (as in its oBERT recipes); the threshold is global.
-    The paper's first step is to 70 % for targets of 80 to 97 %; here it is a share of the target, and 70 % at .9.
+    dense ones, pruning until 26, two updates an epoch, cycles of 4, as in the authors' recipes of oBERT; the threshold
+    is global. The paper's first step is to 70 % for targets of 80 to 97 %; here it is a share of the target, and 70 %
+    at .9. It counts as iterative because its teacher is trained too.
     """
 
-    start: float = 1 / 15
-    stop: float = 13 / 15
-    interval: float = 1 / 60
-    jump: float = 0.78
+    start: Fraction = 1 / 15
+    stop: Fraction = 13 / 15
+    interval: Interval = 1 / 60
+    jump: Fraction = 0.78
     """Sparsity of the first step, as a share of the target."""
-    cycles: int = 7
-    hardness: float = 1.0
+    cycles: Count = 7
+    hardness: Fraction = 1.0
     """The teacher's share of the loss; 0 trains without a teacher."""
-    temperature: float = 2.0
+    temperature: Positive = 2.0
     """Of the distillation; the paper takes 2 for fine-tuning and 5.5 for language modelling."""
 
     paper: ClassVar[str] = "arXiv:2210.06384"
@@ -43,9 +45,10 @@ class GMPStar(Sparsifier):
             teacher = session.fork(name="teacher")
             teacher.train()
             loss = distilled(session, teacher, self.hardness, self.temperature)
+        initial = min(max(self.jump * sparsity, session.mask.sparsity), sparsity)
         window = Window(self.start, self.stop, self.interval).on(session.recipe)
         recipe = session.recipe.replace(schedule="linear", drops=(), cycles=self.cycles)
         for step in session.steps(recipe=recipe, loss=loss):
             if step.index in window:
-                now = cubic(window.progress(step.index), self.jump * sparsity, sparsity)
+                now = cubic(window.progress(step.index), initial, sparsity)
                 session.prune(magnitude(session), density=1 - now)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from smcbench import Session, Sparsifier
+from smcbench import Session, Sparsifier, Task
 from smcbench.criteria import magnitude, random_scores
+from smcbench.sparsifier import Fraction, Interval
 from smcbench.sparsity.distributions import erk
 from smcbench.sparsity.keep import drop_and_grow, only
-from smcbench.sparsity.schedules import Window, cosine, cubic
+from smcbench.sparsity.schedules import Window, cosine, cubic, updates
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class GraNet(Sparsifier):
     last step of the window is always an event, and reaches the sparsity exactly.
     """
 
-    initial_density: float = 0.5
-    start: float = 0.0
-    stop: float = 0.7
+    initial_density: Fraction = 0.5
+    start: Fraction = 0.0
+    stop: Fraction = 0.7
     """Where pruning ends; growth goes on."""
-    interval: float = 0.02
-    drop_fraction: float = 0.5
-    final_fraction: float = 0.005
+    interval: Interval = 0.02
+    drop_fraction: Fraction = 0.5
+    final_fraction: Fraction = 0.005
 
     paper: ClassVar[str] = "arXiv:2106.10404"
     category: ClassVar = ("during", "sparse-to-sparse", "dynamic")
@@ -42,14 +43,14 @@ class GraNet(Sparsifier):
     def sparsify(self, session: Session, sparsity: float) -> None:
         initial = min(1 - self.initial_density, sparsity)
         session.prune(random_scores(session), erk(session.weights, 1 - initial))
-        pruning = Window(self.start, self.stop, self.interval).on(session.recipe)
-        growing = Window(self.start, 1.0, self.interval).on(session.recipe)
+        growing = updates(session.recipe, self.interval)
+        pruning = Window(self.start, self.stop, growing.step).on(session.recipe)
         for step in session.steps():
             if step.index in pruning:
                 now = cubic(pruning.progress(step.index), initial, sparsity)
                 session.prune(only(session.mask, magnitude(session)), density=1 - now)
-            if step.index in growing and step.index > growing.first:
-                fraction = cosine(step.index / growing.last, self.drop_fraction, self.final_fraction)
+            if step.index in growing and step.index > pruning.first:
+                fraction = cosine(step.index / session.recipe.steps, self.drop_fraction, self.final_fraction)
                 grow = {name: gradient.abs() for name, gradient in step.gradients().items()}
                 session.mask = drop_and_grow(session.mask, magnitude(session), grow, fraction)
 
@@ -58,7 +59,10 @@ class GraNet(Sparsifier):
 class GraNetDense(GraNet):
     """GraNet from a dense network: GMP with neuroregeneration."""
 
-    initial_density: float = 1.0
+    initial_density: Fraction = 1.0
 
     category: ClassVar = ("during", "dense-to-sparse", "dynamic")
     cost: ClassVar[str] = "0.17 + 0.83 * d"
+
+    def skip(self, task: Task, sparsity: float) -> str | None:
+        return "it starts dense, and a sparse checkpoint would be lost" if task.starts_sparse else None

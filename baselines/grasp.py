@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from smcbench import Session, Sparsifier
 from smcbench.criteria import gradient_flow
+from smcbench.sparsifier import Count, Positive
+from smcbench.sparsity.keep import only
 
 
 @dataclass(frozen=True)
@@ -15,18 +17,19 @@ class GraSP(Sparsifier):
 
     The paper removes the largest ``-w * Hg``; kept here are the largest ``w * Hg``, the same weights. The network is in
     training mode, its outputs are divided by the temperature, the threshold is global. The authors' code keeps one
-    weight more, and halves each batch, which only saves memory.
+    weight more, and halves each batch, which only saves memory. A number is divided by the temperature as logits are.
     """
 
-    batches: int = 4
+    batches: Count = 4
     """Training batches over which g and Hg are averaged. The paper takes 25 examples a class of CIFAR, 10 of ImageNet:
     250 for ten classes, which are four batches of 64."""
-    temperature: float = 200.0
+    temperature: Positive = 200.0
 
     paper: ClassVar[str] = "arXiv:2002.07376"
     category: ClassVar = ("before", "sparse-to-sparse", "static")
     cost: ClassVar[str] = "d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
-        session.prune(gradient_flow(session, self.batches, self.temperature), density=1 - sparsity)
+        scores = gradient_flow(session, self.batches, self.temperature)
+        session.prune(only(session.mask, scores), density=1 - sparsity)
         session.train()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from smcbench import Mask, Recipe, Session
+from smcbench import Mask, Session
 from smcbench.criteria import magnitude
+from smcbench.sparsifier import Count, Fraction, Interval
 from smcbench.sparsity.keep import only
 
 from .progressive import Progressive, spaced
@@ -29,22 +30,22 @@ class InstantSoup(Progressive):
     """
 
     of: Literal["all", "remaining"] = "remaining"
-    interval: float = 0.025
-    denoisers: int = 5
+    interval: Interval = 0.025
+    denoisers: Count = 5
     """Copies trained per round."""
-    weak: float = 0.005
+    weak: Fraction = 0.005
     """How long each is trained, as a fraction of the run; a step at least, unless it is 0."""
     trim: bool = True
     """Whether the union is trimmed to the density of the round."""
-    gap: float = 0.05
+    gap: Fraction = 0.05
     """Untrimmed only: the sparsity that the last cut may add."""
 
     category: ClassVar = ("iterative", "dense-to-sparse", "static")
-    cost: ClassVar[str] = "0.4 + 0.6*d"
+    cost: ClassVar[str] = "0.4 + 0.6 * d"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"authors": {"trim": False}}
 
     def sparsify(self, session: Session, sparsity: float) -> None:
-        for step, density in self.rounds(session.recipe, sparsity).items():
+        for step, density in self.rounds(session, sparsity).items():
             session.train(session.position, step)
             if self.trim:
                 session.prune(only(self.soup(session, density), magnitude(session)), density)
@@ -55,11 +56,11 @@ class InstantSoup(Progressive):
         session.prune(magnitude(session), density=1 - sparsity)
         session.train(session.position)
 
-    def rounds(self, recipe: Recipe, sparsity: float) -> dict[int, float]:
+    def rounds(self, session: Session, sparsity: float) -> dict[int, float]:
         """The density to prune to after each of some steps; untrimmed, the least that a denoiser keeps."""
         if self.trim:
-            return super().rounds(recipe, sparsity)
-        steps = spaced(recipe, round(self.stop / self.interval), self.interval, self.stop)
+            return super().rounds(session, sparsity)
+        steps = spaced(session.recipe, round(self.stop / self.interval), self.interval, self.stop)
         return dict.fromkeys(steps, 1 - sparsity)
 
     def soup(self, session: Session, density: float) -> Mask:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from smcbench.sparsifier import Fraction, Interval
+
 from .rigl import RigL
 from .set import SET
 
@@ -21,13 +23,14 @@ class ITOPRigL(RigL):
     The authors' code draws the first mask weight by weight, and rounds the number of dropped weights up.
     """
 
-    interval: float = 0.04
-    drop_fraction: float = 0.5
-    final_fraction: float = 0.005
-    stop: float = 1.0
+    interval: Interval = 0.04
+    drop_fraction: Fraction = 0.5
+    final_fraction: Fraction = 0.005
+    stop: Fraction = 1.0
     replaces_step: bool = False
 
     paper: ClassVar[str] = "arXiv:2102.02887"
+    version: ClassVar[int] = 1
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
 
@@ -39,9 +42,9 @@ class ITOPSET(SET):
     would leave weights few steps to grow, so the interval is that of RigL.
     """
 
-    interval: float = 0.04
-    drop_fraction: float = 0.5
-    final_fraction: float = 0.005
+    interval: Interval = 0.04
+    drop_fraction: Fraction = 0.5
+    final_fraction: Fraction = 0.005
     distribution: Literal["uniform", "er", "erk"] = "erk"
 
     paper: ClassVar[str] = "arXiv:2102.02887"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from smcbench import Session
+from smcbench.sparsifier import Count
 from smcbench.sparsity.keep import Elementwise, keep
 from smcbench.state import State
 
@@ -36,7 +37,7 @@ class LotteryPool(LTH):
     Preset ``authors``: 19 candidates, or as many as the chain has.
     """
 
-    neighbours: int = 3
+    neighbours: Count = 3
     """Tickets tried, the nearest first; of a chain of one there is none."""
 
     paper: ClassVar[str] = "arXiv:2208.10842"

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude
+from smcbench.sparsifier import Fraction, Interval
 from smcbench.sparsity.schedules import imp_densities
 
 
@@ -21,14 +22,14 @@ class LTH(Sparsifier):
     the exact density.
     """
 
-    rate: float = 0.2
+    rate: Interval = 0.2
     """Fraction of the surviving weights removed per round."""
-    rewind_to: float = 0.0
+    rewind_to: Fraction = 0.0
     """Where to rewind to, as a fraction of the run; 0 is the initialisation."""
 
     paper: ClassVar[str] = "arXiv:1803.03635"
     category: ClassVar = ("iterative", "dense-to-sparse", "static")
-    cost: ClassVar[str] = "5 - 4*d"
+    cost: ClassVar[str] = "5 - 4 * d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
         for _ in self.levels(session, sparsity):
@@ -39,7 +40,7 @@ class LTH(Sparsifier):
         start = session.recipe.at(self.rewind_to)
         session.train(0, start)
         ticket = session.snapshot()
-        for density in imp_densities(1 - sparsity, self.rate):
+        for density in imp_densities(1 - sparsity, self.rate, session.mask.density):
             session.train(start)
             yield
             session.prune(magnitude(session), density)
@@ -57,10 +58,10 @@ class LTHRewind(LTH):
     are trained once; each round then trains the other 95 %.
     """
 
-    rewind_to: float = 0.05
+    rewind_to: Fraction = 0.05
 
     paper: ClassVar[str] = "arXiv:1912.05671"
-    cost: ClassVar[str] = "4.8 - 3.8*d"
+    cost: ClassVar[str] = "4.8 - 3.8 * d"
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,16 @@ class LRRewind(Sparsifier):
     The weights stay; only the schedule goes back, by default to its start (SMC-Bench's ``iterative_magnitude``).
     """
 
-    rate: float = 0.2
-    rewind_to: float = 0.0
+    rate: Interval = 0.2
+    rewind_to: Fraction = 0.0
 
     paper: ClassVar[str] = "arXiv:2003.02389"
     category: ClassVar = ("iterative", "dense-to-sparse", "static")
-    cost: ClassVar[str] = "5 - 4*d"
+    cost: ClassVar[str] = "5 - 4 * d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
+        densities = imp_densities(1 - sparsity, self.rate, session.mask.density)
         session.train()
-        for density in imp_densities(1 - sparsity, self.rate):
+        for density in densities:
             session.prune(magnitude(session), density)
             session.train(session.recipe.at(self.rewind_to))

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from smcbench import Recipe, Session, Sparsifier
 from smcbench.criteria import magnitude
+from smcbench.sparsifier import Fraction, Interval
 from smcbench.sparsity.schedules import imp_densities
 
 
@@ -21,40 +22,40 @@ class Progressive(Sparsifier):
     density, and where the rounds would go on beyond half of the run they follow each other faster.
     """
 
-    rate: float = 0.1
+    rate: Interval = 0.1
     """Fraction of the weights removed per round."""
     of: Literal["all", "remaining"] = "all"
     """Of which weights that is the fraction."""
-    interval: float = 0.1
+    interval: Interval = 0.1
     """From one round to the next, as a fraction of the run, or less so that all fit before ``stop``."""
-    stop: float = 0.5
+    stop: Fraction = 0.5
     """The last round comes no later, as a fraction of the run."""
 
     paper: ClassVar[str] = "arXiv:2306.10460"
     category: ClassVar = ("during", "dense-to-sparse", "static")
-    cost: ClassVar[str] = "0.25 + 0.75*d"
+    cost: ClassVar[str] = "0.25 + 0.75 * d"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
-        for step, density in self.rounds(session.recipe, sparsity).items():
+        for step, density in self.rounds(session, sparsity).items():
             session.train(session.position, step)
             session.prune(magnitude(session), density)
         session.train(session.position)
 
-    def rounds(self, recipe: Recipe, sparsity: float) -> dict[int, float]:
+    def rounds(self, session: Session, sparsity: float) -> dict[int, float]:
         """The density to prune to after each of some steps; in a short run, rounds that share a step are one."""
         schedule = {"all": linear_densities, "remaining": imp_densities}[self.of]
-        densities = schedule(1 - sparsity, self.rate)
-        return dict(zip(spaced(recipe, len(densities), self.interval, self.stop), densities, strict=True))
+        densities = schedule(1 - sparsity, self.rate, session.mask.density)
+        return dict(zip(spaced(session.recipe, len(densities), self.interval, self.stop), densities, strict=True))
 
 
-def linear_densities(density: float, points: float = 0.1) -> list[float]:
+def linear_densities(density: float, points: float = 0.1, start: float = 1.0) -> list[float]:
     """The density after each round that removes ``points`` of all weights; the last one ends at exactly ``density``.
 
     >>> [round(d, 3) for d in linear_densities(0.75)]
     [0.9, 0.8, 0.75]
     """
-    rounds = math.ceil((1 - density) / points - 1e-9)
-    return [1 - points * k for k in range(1, rounds)] + [density] * (rounds > 0)
+    rounds = max(0, math.ceil((start - density) / points - 1e-9))
+    return [start - points * k for k in range(1, rounds)] + [density] * (rounds > 0)
 
 
 def spaced(recipe: Recipe, rounds: int, interval: float, stop: float) -> list[int]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from smcbench import Session
 from smcbench.criteria import random_scores
+from smcbench.sparsifier import Fraction
 from smcbench.trainer import Step
 
 from .rigl import RigL
@@ -26,13 +27,14 @@ class SET(RigL):
     replaces weights after every epoch, of 1,000 in its larger runs; the default interval of 2 % is RigL's.
     """
 
-    drop_fraction: float = 0.3
-    final_fraction: float = 0.3
-    stop: float = 1.0
+    drop_fraction: Fraction = 0.3
+    final_fraction: Fraction = 0.3
+    stop: Fraction = 1.0
     distribution: Literal["uniform", "er", "erk"] = "er"
     replaces_step: bool = False
 
     paper: ClassVar[str] = "arXiv:1707.04780"
+    version: ClassVar[int] = 1
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def grow(self, session: Session, step: Step) -> dict[str, Tensor]:

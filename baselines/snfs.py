@@ -10,9 +10,10 @@ from torch import Tensor
 
 from smcbench import Session, Sparsifier
 from smcbench.criteria import magnitude, random_scores
+from smcbench.sparsifier import Fraction, Interval
 from smcbench.sparsity.distributions import apportion, uniform
 from smcbench.sparsity.keep import drop_and_grow
-from smcbench.sparsity.schedules import Window, cosine
+from smcbench.sparsity.schedules import cosine, updates
 from smcbench.trainer import Step
 
 
@@ -30,10 +31,10 @@ class SNFS(Sparsifier):
     density wanders; here it is constant.
     """
 
-    interval: float = 0.02
-    drop_fraction: float = 0.5
-    final_fraction: float = 0.005
-    smoothing: float = 0.9
+    interval: Interval = 0.02
+    drop_fraction: Fraction = 0.5
+    final_fraction: Fraction = 0.005
+    smoothing: Fraction = 0.9
     """Share of the past in the momentum."""
 
     paper: ClassVar[str] = "arXiv:1907.04840"
@@ -44,12 +45,12 @@ class SNFS(Sparsifier):
         session.prune(random_scores(session), uniform(session.weights, 1 - sparsity))
         for name, weight in session.weights.items():
             session.memory[f"momentum/{name}"] = torch.zeros_like(weight)
-        window = Window(self.interval, 1.0, self.interval).on(session.recipe)
+        events = updates(session.recipe, self.interval)
         for step in session.steps():
             smoothed = self.smoothed(session, step)
-            if step.index in window:
+            if step.index in events:
                 momentum = {name: tensor.abs() for name, tensor in smoothed.items()}
-                fraction = cosine(step.index / max(1, window.last), self.drop_fraction, self.final_fraction)
+                fraction = cosine(step.index / session.recipe.steps, self.drop_fraction, self.final_fraction)
                 counts = self.redistributed(session, momentum, fraction)
                 session.mask = drop_and_grow(session.mask, magnitude(session), momentum, fraction, counts)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from smcbench import Session, Sparsifier
 from smcbench.criteria import connection_sensitivity
+from smcbench.sparsifier import Count
 from smcbench.sparsity.keep import only
 
 
@@ -19,7 +20,7 @@ class SNIP(Sparsifier):
     factor ``w``, which is no SNIP.
     """
 
-    batches: int = 1
+    batches: Count = 1
     """Training batches over which the gradient is averaged; the paper takes one."""
 
     paper: ClassVar[str] = "arXiv:1810.02340"
@@ -40,9 +41,9 @@ class IterativeSNIP(Sparsifier):
     gradients, which count in a short run. The authors' code keeps all weights that tie with the last one.
     """
 
-    rounds: int = 60
+    rounds: Count = 60
     """T, as in the commands the authors publish; 1 is SNIP."""
-    batches: int = 1
+    batches: Count = 1
     """Training batches a round; the authors take one for CIFAR-10, ten for CIFAR-100, forty for ImageNet."""
 
     paper: ClassVar[str] = "arXiv:2006.09081"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from smcbench import Mask, Session, Sparsifier, Task, files
 from smcbench.errors import InvalidInput, UsageError
@@ -59,6 +59,9 @@ class Static(Sparsifier):
                 f"{mask.sparsity!r} and not {sparsity!r}; ask for that one, or name another mask"
             )
         return Mask({name: mask[name] for name in own})  # in the network's order, which the file does not keep
+
+    def parameters(self) -> dict[str, Any]:
+        return {"mask": Path(self.mask).name}  # where it lies says nothing; its contents are in the fingerprint
 
     def fingerprint(self) -> str | None:
         """The digest of the mask's file."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from smcbench import Session, Sparsifier, Task
 from smcbench.criteria import SynapticFlow
+from smcbench.sparsifier import Count
 from smcbench.sparsity.keep import only
 
 
@@ -19,7 +20,7 @@ class SynFlow(Sparsifier):
     computes in single precision.
     """
 
-    rounds: int = 100
+    rounds: Count = 100
     """n; the paper's."""
 
     paper: ClassVar[str] = "arXiv:2006.05467"

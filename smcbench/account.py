@@ -43,7 +43,7 @@ class Conduct:
         regrown: weights that came back, summed over updates.
         phases: stretches of training.
         explored: fraction of the weights that the mask kept at some optimizer step: the exploration rate R_s of
-            in-time over-parameterization (Liu et al., 2021, arXiv:2102.02887, section 3).
+            in-time over-parameterization (Liu et al., 2021, arXiv:2102.02887, section 3). Forks have their own.
         first_prune, last_prune: optimizer steps billed when the mask first and last changed; None if it never did.
     """
 

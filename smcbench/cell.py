@@ -126,7 +126,8 @@ def _unregistered(sparsifier: Sparsifier) -> plugins.Named:
 
 
 def _written(sparsifier: Sparsifier) -> str:
-    return "(" + ", ".join(f"{key}={value!r}" for key, value in sparsifier.parameters().items()) + ")"
+    fields = dataclasses.fields(sparsifier) if dataclasses.is_dataclass(sparsifier) else ()
+    return "(" + ", ".join(f"{f.name}={getattr(sparsifier, f.name)!r}" for f in fields) + ")"
 
 
 def _run(task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, options: Options) -> r.RunRecord:
@@ -258,7 +259,7 @@ def _train(task: Task, named: plugins.Named, spec: r.RunSpec, journal: Journal, 
     counts, dense = denominators(session.model, weights), session.flops
     inference = dense.inference(densities) / recipe.batch_size
     if narrowed:
-        counts, densities, dense = _in_place_of(task, spec.seed, counts, kept)
+        counts, densities, dense = _in_place_of(task, recipe, spec.seed, session.device, counts, kept)
         session.account.train_flops_dense = session.account.steps * round(dense.step())
     return _Trained(
         state,
@@ -276,10 +277,11 @@ def _train(task: Task, named: plugins.Named, spec: r.RunSpec, journal: Journal, 
 
 
 def _in_place_of(
-    task: Task, seed: int, found: r.Denominators, kept: Mapping[str, int]
+    task: Task, recipe: Recipe, seed: int, device: torch.device, found: r.Denominators, kept: Mapping[str, int]
 ) -> tuple[r.Denominators, dict[str, float], Flops]:
     """A smaller network counted and billed as the task's with the rest of its weights zero."""
-    session = Session(task, build_model(task, seed), task.recipe, seed)
+    stretched = task if recipe == task.recipe else dataclasses.replace(task, recipe=recipe)  # type: ignore[type-var]
+    session = Session(stretched, build_model(task, seed, device), recipe, seed)
     counts = {
         name: r.Count(
             weights=sum(t.numel() for t in tensors),

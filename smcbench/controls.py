@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from smcbench import files, plugins
 from smcbench.criteria import random_scores
 from smcbench.errors import UsageError
+from smcbench.own import OwnTask
 from smcbench.session import Session
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.mask import Mask
@@ -24,22 +25,35 @@ class _Control(Sparsifier):
     method: str = "omp-after"
     """The method that is controlled, as it is written on the command line."""
 
+    wraps: ClassVar = "method"
     category: ClassVar = ("before", "sparse-to-sparse", "static")
     cost: ClassVar[str] = "d"
 
+    @property
+    def inner(self) -> Sparsifier:
+        """The method itself."""
+        return plugins.load_sparsifier(self.method).sparsifier
+
     def skip(self, task: Task, sparsity: float) -> str | None:
-        return plugins.load_sparsifier(self.method).sparsifier.skip(task, sparsity)
+        if reason := self.inner.skip(task, sparsity):
+            return reason
+        has_own = self.inner.network(task, sparsity) is not task
+        return f"{self.method} has a network of its own, and no mask to take" if has_own else None
+
+    def parameters(self) -> dict[str, Any]:
+        return {"method": plugins.short(self.method)}
 
     def fingerprint(self) -> str:
-        named = plugins.load_sparsifier(self.method)
-        inner, source = named.sparsifier, None if named.versioned else named.source
-        return files.digest([named.name, inner.version, inner.parameters(), inner.fingerprint(), source])
+        named, inner = plugins.load_sparsifier(self.method), self.inner
+        source = None if named.versioned else named.source
+        name = plugins.short(named.name)
+        return files.digest([name, inner.version, inner.parameters(), inner.fingerprint(), source])
 
     def ticket(self, session: Session, sparsity: float) -> Mask:
         """The mask that the method ends with; what finding it takes is billed apart."""
         scout = session.fork(name="scout", apart=True)
-        plugins.load_sparsifier(self.method).sparsifier.sparsify(scout, sparsity)
-        session.account.searched += scout.account.train_flops
+        self.inner.sparsify(scout, sparsity)
+        session.account.searched += scout.account.train_flops + scout.account.searched
         return scout.mask
 
 
@@ -98,6 +112,8 @@ class SmallDense(Sparsifier):
         return task.smaller(1 - sparsity)
 
     def sparsify(self, session: Session, sparsity: float) -> None:
+        if isinstance(session.task, OwnTask):
+            raise UsageError("of a network of your own there is no narrower one; make it, and train it with `dense`")
         session.train()
 
     def skip(self, task: Task, sparsity: float) -> str | None:

@@ -99,6 +99,10 @@ def _softened(session: Session, temperature: float) -> Iterator[None]:
         heard = True
         if isinstance(output, Tensor):
             return output / temperature
+        if not isinstance(getattr(output, "logits", None), Tensor):
+            raise UsageError(
+                f"the network gives a {type(output).__name__}; this criterion needs a tensor, or an object with logits"
+            )
         output.logits = output.logits / temperature
         return output
 
@@ -208,7 +212,7 @@ class SynapticFlow:
         self._output, default = None, torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            with _DataFree():
+            with _DataFree(), contextlib.suppress(_Heard):
                 self._session.task.forward(self._model, self._batch)
         finally:
             torch.set_default_dtype(default)
@@ -219,6 +223,12 @@ class SynapticFlow:
     def _listen(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """The last to be heard is the network itself, or, where a task runs it in parts, the part that comes last."""
         self._output = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        if module is self._model and isinstance(self._session.task, OwnTask):
+            raise _Heard  # what follows is the user's loss, which need not bear double precision
+
+
+class _Heard(Exception):
+    """The network has answered."""
 
 
 class _DataFree(TorchFunctionMode):

@@ -52,7 +52,7 @@ def smoothed(session: Session, share: float = 0.1) -> Loss:
         logits = _counted(outputs)
         if logits.shape[-1] == 1:
             return total, count
-        offered = logits > torch.finfo(logits.dtype).min
+        offered = logits > torch.finfo(outputs.logits.dtype).min
         logs = logits.log_softmax(dim=-1).masked_fill(~offered, 0.0)
         return (1 - share) * total - share * (logs.sum(dim=-1) / offered.sum(dim=-1)).sum(), count
 

@@ -74,4 +74,4 @@ class OwnTask(Task):
         self._refuse("a tiny variant")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise UsageError(f"a session on your own network has no {what}")
+        raise UsageError(f"a session on your own network does not know {what}; write a task for it")

@@ -62,7 +62,7 @@ class Phase:
         if frozen := [name for name, p in session.model.named_parameters() if not p.requires_grad]:
             identity["frozen"] = frozen
         if not self.shared:
-            identity["own"] = [self.journal.run, self.entry, repr(scalars(session)),
+            identity["own"] = ["explored", self.journal.run, self.entry, repr(scalars(session)),
                                digest(sorted(memory_tensors(session).items()))]  # fmt: skip
         return files.digest(identity)[:32]
 

@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import typing
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from smcbench.task import Task
 
 Kind = Literal["tasks", "sparsifiers"]
-
-
-METHOD = "method"
-"""The parameter of a control that names the method it controls; ``shuffled(rigl)`` is short for it."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +139,13 @@ def load_sparsifier(text: str) -> Named:
         if preset not in found.presets:
             raise UsageError(f"{name} has no preset {preset!r}{_nearest(preset, found.presets)}")
         chosen |= found.presets[preset]
-    arguments = _arguments(match["arguments"] or "", name, parameters)
+    arguments = _arguments(match["arguments"] or "", name, found.wraps)
     for key in arguments:
         if key not in parameters:
             raise UsageError(f"{name} has no parameter {key!r}{_nearest(key, parameters)}")
         _fits(found, name, key, arguments[key], parameters[key])
+    if found.wraps in arguments:
+        arguments[found.wraps] = _written(arguments[found.wraps])
     sparsifier = _construct(found, name, {**chosen, **arguments})
     source = hashlib.sha256(Path(inspect.getfile(found)).read_bytes()).hexdigest()
     return Named(sparsifier, name, _label(name, sparsifier, parameters), source, ":" not in name)
@@ -161,14 +160,27 @@ def _fits(kind: type[Sparsifier], name: str, key: str, value: Any, default: Any)
     choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
     if choices is not None and value not in choices:
         raise UsageError(f"{name}: {key} is {value!r}, it must be one of {', '.join(map(repr, choices))}")
+    if isinstance(default, str) and not isinstance(value, str):
+        raise UsageError(f"{name}: {key} is {value!r}, it must be text, such as the default {default!r}")
     number = isinstance(default, int | float) and not isinstance(default, bool)
     if number and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise UsageError(f"{name}: {key} is {value!r}, it must be a number, such as the default {default!r}")
 
 
+def _written(text: str) -> str:
+    """A method as its control names it, in one form only; that of a file by its path from here."""
+    named = load_sparsifier(text)
+    if named.versioned:
+        return named.label
+    path, is_file, rest = text.strip().partition(".py:")
+    return os.path.relpath(path + ".py") + ":" + rest if is_file else text.strip()
+
+
 def _construct(kind: type[Sparsifier], name: str, arguments: dict[str, Any]) -> Sparsifier:
     try:
         return kind(**arguments)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
     except Exception as error:
         raise UsageError(f"{name} cannot be made from {arguments}: {error}") from error
 
@@ -177,18 +189,17 @@ def _label(name: str, sparsifier: Sparsifier, defaults: dict[str, Any]) -> str:
     short = name.split(":")[-1] if ":" in name else name
     own = sparsifier.parameters()
     changed = {key: value for key, value in own.items() if value != defaults[key]}
-    if METHOD in own:
-        return f"{short}({load_sparsifier(own[METHOD]).label})"
+    if sparsifier.wraps is not None:
+        return f"{short}({load_sparsifier(getattr(sparsifier, sparsifier.wraps)).label})"
     for preset, values in sparsifier.presets.items():
         if changed and {**defaults, **values} == own:
             return f"{short}@{preset}"
     return short + (f"({', '.join(f'{key}={value!r}' for key, value in changed.items())})" if changed else "")
 
 
-def _arguments(text: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    if METHOD in parameters and text and not re.match(rf"\s*{METHOD}\s*=", text):
-        inner = load_sparsifier(text)
-        return {METHOD: inner.label if inner.versioned else text.strip()}
+def _arguments(text: str, name: str, wraps: str | None) -> dict[str, Any]:
+    if wraps is not None and text.strip() and not re.match(rf"\s*{wraps}\s*=\s*['\"]", text):
+        return {wraps: re.sub(rf"^\s*{wraps}\s*=", "", text).strip()}
     try:
         call = ast.parse(f"f({text})", mode="eval").body
         assert isinstance(call, ast.Call)

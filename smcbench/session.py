@@ -358,7 +358,8 @@ class Session:
         """
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise UsageError("a criterion that differentiates twice runs in one process only")
-        begin, feed = time.perf_counter(), self._feed_for(self.recipe)
+        begin, feed, under_way = time.perf_counter(), self._feed_for(self.recipe), self._batch_size
+        self._batch_size = self.recipe.batch_size
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         self.model.train()
         try:
@@ -370,18 +371,21 @@ class Session:
                     yield loss / (max(count, 1) if len(micro) == 1 else self.recipe.batch_size)
         finally:
             self._charge_gradients(batches * passes)
+            self._batch_size = under_way
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
             self.account.seconds += time.perf_counter() - begin
 
     def outputs(self, batch: Batch) -> Outputs:
-        """What the model says to a batch, in evaluation mode; billed. A teacher is a fork that is asked."""
+        """What the model says to a micro-batch, in evaluation mode; billed. A teacher is a fork that is asked."""
+        was_training, cost, share = self.model.training, self.flops, 1 / self.recipe.accumulate
         self.model.eval()
-        cost, share = self.flops, self._batch_size / self.recipe.batch_size / self.recipe.accumulate
         self.account.train_flops += round(share * cost.inference(self._mask.layer_densities()))
         self.account.train_flops_dense += round(share * cost.inference())
         with torch.no_grad():
-            return self.task.forward(self.model, batch)
+            found = self.task.forward(self.model, batch)
+        self.model.train(was_training)
+        return found
 
     def evaluate(self, split: str = "validation") -> dict[str, float]:
         """Scores on the validation split; the test split is the engine's."""

@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import typing
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from smcbench.errors import UsageError
 from smcbench.task import Task
 
 if TYPE_CHECKING:
     from smcbench.session import Session
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be: part of the type of a hyper-parameter, checked when the sparsifier is made."""
+
+    low: float = 0.0
+    high: float = math.inf
+    above: bool = False
+    """Whether ``low`` itself is excluded."""
+    whole: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        if self.high == math.inf:
+            return f"{kind} above {self.low:g}" if self.above else f"{kind}, {self.low:g} or more"
+        return f"{kind} in {'(' if self.above else '['}{self.low:g}, {self.high:g}]"
+
+
+Fraction = Annotated[float, Range(0, 1)]
+"""Of the run, of weights, of a loss."""
+Interval = Annotated[float, Range(0, 1, above=True)]
+"""A fraction that is not nothing: from one event to the next."""
+Positive = Annotated[float, Range(0, above=True)]
+Count = Annotated[int, Range(1, whole=True)]
 
 
 class Sparsifier(ABC):
@@ -26,6 +60,8 @@ class Sparsifier(ABC):
         cost: training operations in dense trainings, as a formula in the density ``d``, such as ``"1 + d"``; for
             people, who find what was measured in the records.
         presets: named settings, such as ``smc`` for those of SMC-Bench; ``rigl@smc`` selects one.
+        wraps: of a control, the hyper-parameter that names the method it controls, so that ``shuffled(rigl)`` can be
+            written; the method is part of its ``fingerprint``.
     """
 
     paper: ClassVar[str] = ""
@@ -33,6 +69,18 @@ class Sparsifier(ABC):
     category: ClassVar[tuple[str, str, str] | None] = None
     cost: ClassVar[str] = ""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    wraps: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters that their types exclude (:class:`Range`).
+
+        Raises:
+            UsageError: one is out of its range.
+        """
+        for name, hint in _hints(type(self)).items():
+            for limit in getattr(hint, "__metadata__", ()):
+                if isinstance(limit, Range) and (value := getattr(self, name)) not in limit:
+                    raise UsageError(f"{name} is {value!r}, it must be {limit}")
 
     @abstractmethod
     def sparsify(self, session: Session, sparsity: float) -> None:
@@ -53,3 +101,10 @@ class Sparsifier(ABC):
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters by name."""
         return dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
+
+
+def _hints(kind: type[Sparsifier]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except NameError:  # annotated with what is imported for type checkers only
+        return {}

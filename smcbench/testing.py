@@ -361,7 +361,7 @@ class _Trial:
                 raise AssertionError(f"its preset {name!r} does not fit its hyper-parameters: {error}") from None
         if self.text is not None:
             name = self.text.split("(")[0].split("@")[0].strip()
-            words = ", ".join(f"{key}={value!r}" for key, value in self.sparsifier.parameters().items())
+            words = ", ".join(f"{f.name}={getattr(self.sparsifier, f.name)!r}" for f in dataclasses.fields(kind))
             again = plugins.load_sparsifier(f"{name}({words})").sparsifier
             assert again == self.sparsifier, f"{name}({words}) is read as {again!r}"
 

@@ -21,8 +21,9 @@ KINDS = {
     "After training, or over more than one": lambda when, start, mask: when in ("after", "iterative"),
     "During training, from dense to sparse": lambda when, start, mask: start == "dense-to-sparse",
     "Sparse from start to end": lambda when, start, mask: start == "sparse-to-sparse",
-    "Dense references": lambda when, start, mask: when == "never",
+    "Dense": lambda when, start, mask: when == "never",
 }
+CONTROLS = "Controls"
 
 HEAD = """\
 # The sparsifiers
@@ -34,11 +35,16 @@ every method acts on short recipes and on any `--budget`. `smcbench info NAME` s
 *Cost* is training operations in dense trainings at density `d`, as a formula that holds where all weights are prunable;
 what a run really cost stands in its record. *Mask*: static, or dynamic where weights come back. *When*, *start* and
 *mask* are measured by the engine in every run and part of the contract that `smcbench check` holds them to.
+
+Controls take the method they control, as in `shuffled(rigl@smc)`; alone they mean `omp-after`. What it takes to run
+that method first is no part of their cost, and stands in the record apart (`cost.searched`).
 """
 
 
 def kind(sparsifier: Sparsifier) -> str:
     assert sparsifier.category is not None
+    if type(sparsifier).__module__ == "smcbench.controls":
+        return CONTROLS
     return next(name for name, fits in KINDS.items() if fits(*sparsifier.category))
 
 
@@ -48,13 +54,13 @@ def link(paper: str) -> str:
 
 def written() -> Iterator[str]:
     yield HEAD
-    for title in KINDS:
+    for title in (*KINDS, CONTROLS):
         yield f"\n## {title}\n\n| name | method | start, mask | cost | presets | paper |\n|---|---|---|---|---|---|\n"
         for name, sparsifier in OURS.items():
             if kind(sparsifier) == title:
                 assert sparsifier.category is not None
                 about = " ".join((sparsifier.__doc__ or "").split("\n\n")[0].split())
-                cost = sparsifier.cost.replace("*", "·").replace(" · ", "·")
+                cost = sparsifier.cost.replace(" * ", "·")
                 yield (
                     f"| `{name}` | {about} | {', '.join(sparsifier.category[1:])} | {cost} "
                     f"| {', '.join(f'`{p}`' for p in sparsifier.presets)} | {link(sparsifier.paper)} |\n"

@@ -342,7 +342,7 @@ ONE_AND_THE_SAME: dict[str, tuple[Sparsifier, Sparsifier, float]] = {
     "RigL that grows at random is SET": (_RandomRigL(**SET().parameters()), SET(), 0.8),
     "and SET with ITOP's parameters is ITOP": (_RandomRigL(**ITOPSET().parameters()), ITOPSET(), 0.8),
     "SET that replaces the step is RigL that grows at random": (SET(**RigL().parameters()), _RandomRigL(), 0.8),
-    "ITOP that never updates is static": (ITOPSET(interval=1.5), Static(), 0.8),
+    "ITOP that never updates is static": (ITOPSET(interval=1.0), Static(), 0.8),
     "so is RigL beyond its window": (RigL(interval=0.8), Static(), 0.8),
     "so is one that drops nothing": (ITOPRigL(drop_fraction=0.0, final_fraction=0.0), Static(), 0.8),
     "static is random pruning before training": (Static(), RandomBefore("erk"), 0.8),

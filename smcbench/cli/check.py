@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,7 +52,7 @@ def check(
     elif failed:
         console.print(f"{failed} of {len(results)} promises are broken")
     else:
-        console.print(f"next: smcbench run --sparsifier {name}" if not isinstance(found, Task) else
+        console.print(f"next: smcbench run --sparsifier {shlex.quote(name)}" if not isinstance(found, Task) else
                       f"next: smcbench info {name} --qualify", markup=False)  # fmt: skip
     raise typer.Exit(1 if failed else 0)
 

@@ -55,7 +55,7 @@ def numbers(texts: list[str] | None, option: str) -> list[float]:
         try:
             found.append(float(text))
         except ValueError:
-            raise UsageError(f"{option} {text!r} is no number; write {option} 1,2.5 or repeat {option}") from None
+            raise UsageError(f"{option}: {text!r} is no number; write numbers with commas, or repeat it") from None
     return found
 
 

@@ -31,11 +31,11 @@ def cosine(progress: float, initial: float, final: float = 0.0) -> float:
     return final + (initial - final) / 2 * (1 + math.cos(math.pi * _clamped(progress)))
 
 
-def imp_densities(density: float, rate: float = 0.2) -> list[float]:
-    """The density after each round of iterative pruning down to ``density`` (Frankle & Carbin, 2019).
+def imp_densities(density: float, rate: float = 0.2, start: float = 1.0) -> list[float]:
+    """The density after each round of iterative pruning from ``start`` down to ``density`` (Frankle & Carbin, 2019).
 
     Each round removes ``rate`` of what remains; the last one removes less where that would overshoot, and ends at
-    exactly ``density``. A density within 1e-9 of ``(1 - rate)^k`` takes ``k`` rounds; density 1 takes none.
+    exactly ``density``. A density within 1e-9 of ``(1 - rate)^k`` takes ``k`` rounds; that of the start takes none.
 
     Raises:
         UsageError: the density is not in (0, 1], or the rate not in (0, 1).
@@ -48,9 +48,9 @@ def imp_densities(density: float, rate: float = 0.2) -> list[float]:
     if not 0 < density <= 1:
         raise UsageError(f"IMP needs a density in (0, 1], not {density!r}")
     kept, rounds = 1 - _checked(rate), 0
-    while kept**rounds > density * (1 + 1e-9):
+    while start * kept**rounds > density * (1 + 1e-9):
         rounds += 1
-    return [kept**k for k in range(1, rounds)] + [density] * (rounds > 0)
+    return [start * kept**k for k in range(1, rounds)] + [density] * (rounds > 0)
 
 
 class HasSteps(Protocol):
@@ -127,6 +127,21 @@ class BoundWindow:
     def progress(self, index: int) -> float:
         """How far a step is through the window: 0 until the first event, 1 from the last one on."""
         return _clamped((index - self.first) / (self.last - self.first)) if self.last > self.first else 1.0
+
+
+def updates(run: HasSteps, interval: float, stop: float = 1.0) -> range:
+    """The steps at which dynamic sparse training changes its mask: every ``interval`` of the run, before ``stop``.
+
+    None falls on ``stop`` itself (RigL, Evci et al., 2020, algorithm 1: ``t < T_end``), so that what grew last is still
+    trained. They are ten steps apart at least, or a fifth of a very short run: a weight needs some to show what it is
+    worth. With an interval as long as the run there is none.
+
+    >>> class Run: steps = 1000
+    >>> list(updates(Run, 0.25)), list(updates(Run, 0.001, stop=0.04)), list(updates(Run, 1.0))
+    ([250, 500, 750], [10, 20, 30], [])
+    """
+    every = max(1, round(interval * run.steps), min(10, run.steps // 5))
+    return range(every, round(stop * run.steps), every)
 
 
 def _clamped(progress: float) -> float:
