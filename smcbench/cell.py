@@ -126,8 +126,8 @@ def _unregistered(sparsifier: Sparsifier) -> plugins.Named:
 
 
 def _written(sparsifier: Sparsifier) -> str:
-    fields = dataclasses.fields(sparsifier) if dataclasses.is_dataclass(sparsifier) else ()
-    return "(" + ", ".join(f"{f.name}={getattr(sparsifier, f.name)!r}" for f in fields) + ")"
+    """Its fields, as the command line takes them: the arguments in its repr."""
+    return "(" + repr(sparsifier).partition("(")[2] if dataclasses.is_dataclass(sparsifier) else ""
 
 
 def _run(task: Task, named: plugins.Named, spec: r.RunSpec, store: Store, options: Options) -> r.RunRecord:
@@ -395,7 +395,7 @@ def denominators(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> r.Den
     )
 
 
-def _counted(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter]]:
+def _counted(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> dict[str, list[Tensor]]:
     """The tensors behind each denominator, tied ones once."""
     layers = (nn.Linear, nn.modules.conv._ConvNd)
     return {

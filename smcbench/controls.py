@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from smcbench import files, plugins
@@ -29,10 +30,15 @@ class _Control(Sparsifier):
     category: ClassVar = ("before", "sparse-to-sparse", "static")
     cost: ClassVar[str] = "d"
 
+    @cached_property
+    def named(self) -> plugins.Named:
+        """The method, with its name and label."""
+        return plugins.load_sparsifier(self.method)
+
     @property
     def inner(self) -> Sparsifier:
         """The method itself."""
-        return plugins.load_sparsifier(self.method).sparsifier
+        return self.named.sparsifier
 
     def skip(self, task: Task, sparsity: float) -> str | None:
         if reason := self.inner.skip(task, sparsity):
@@ -41,10 +47,10 @@ class _Control(Sparsifier):
         return f"{self.method} has a network of its own, and no mask to take" if has_own else None
 
     def parameters(self) -> dict[str, Any]:
-        return {"method": plugins.short(self.method)}
+        return {"method": self.named.label}
 
     def fingerprint(self) -> str:
-        named, inner = plugins.load_sparsifier(self.method), self.inner
+        named, inner = self.named, self.inner
         source = None if named.versioned else named.source
         name = plugins.short(named.name)
         return files.digest([name, inner.version, inner.parameters(), inner.fingerprint(), source])
@@ -84,8 +90,9 @@ class Reinit(_Control):
     paper: ClassVar[str] = "arXiv:1803.03635"
 
     def sparsify(self, session: Session, sparsity: float) -> None:
+        other = session.initial(session.seed + _ELSEWHERE)
         ticket = self.ticket(session, sparsity)
-        session.restore(session.initial(session.seed + _ELSEWHERE))
+        session.restore(other)
         session.mask = ticket
         session.train()
 

@@ -81,8 +81,9 @@ def installed(kind: Kind) -> dict[str, Plugin]:
         InvalidInput: two distributions use one name.
     """
     found: dict[str, Plugin] = {}
+    named = functools.cache(lambda dist: dist.name if dist else "unknown")  # each look reads the whole of its metadata
     for entry in sorted(entry_points(group=f"smcbench.{kind}"), key=lambda entry: entry.name):
-        distribution = entry.dist.name if entry.dist else "unknown"
+        distribution = named(entry.dist)
         other = found.get(entry.name)
         if other is not None and (other.target, other.distribution) != (entry.value, distribution):
             raise InvalidInput(
@@ -148,7 +149,7 @@ def load_sparsifier(text: str) -> Named:
         arguments[found.wraps] = _written(arguments[found.wraps])
     sparsifier = _construct(found, name, {**chosen, **arguments})
     source = hashlib.sha256(Path(inspect.getfile(found)).read_bytes()).hexdigest()
-    return Named(sparsifier, name, _label(name, sparsifier, parameters), source, ":" not in name)
+    return Named(sparsifier, name, _label(name, sparsifier), source, ":" not in name)
 
 
 def _fits(kind: type[Sparsifier], name: str, key: str, value: Any, default: Any) -> None:
@@ -170,10 +171,9 @@ def _fits(kind: type[Sparsifier], name: str, key: str, value: Any, default: Any)
 def _written(text: str) -> str:
     """A method as its control names it, in one form only; that of a file by its path from here."""
     named = load_sparsifier(text)
-    if named.versioned:
-        return named.label
-    path, is_file, rest = text.strip().partition(".py:")
-    return os.path.relpath(path + ".py") + ":" + rest if is_file else text.strip()
+    place, colon, last = named.name.rpartition(":")
+    name = (os.path.relpath(place) if place.endswith(".py") else place) + colon + last
+    return _text(name, named.sparsifier, _fields(named.sparsifier))
 
 
 def _construct(kind: type[Sparsifier], name: str, arguments: dict[str, Any]) -> Sparsifier:
@@ -185,16 +185,28 @@ def _construct(kind: type[Sparsifier], name: str, arguments: dict[str, Any]) -> 
         raise UsageError(f"{name} cannot be made from {arguments}: {error}") from error
 
 
-def _label(name: str, sparsifier: Sparsifier, defaults: dict[str, Any]) -> str:
-    short = name.split(":")[-1] if ":" in name else name
-    own = sparsifier.parameters()
-    changed = {key: value for key, value in own.items() if value != defaults[key]}
+def _label(name: str, sparsifier: Sparsifier) -> str:
+    own = dict(sparsifier.parameters())
     if sparsifier.wraps is not None:
-        return f"{short}({load_sparsifier(getattr(sparsifier, sparsifier.wraps)).label})"
-    for preset, values in sparsifier.presets.items():
-        if changed and {**defaults, **values} == own:
-            return f"{short}@{preset}"
-    return short + (f"({', '.join(f'{key}={value!r}' for key, value in changed.items())})" if changed else "")
+        own[sparsifier.wraps] = load_sparsifier(getattr(sparsifier, sparsifier.wraps)).label
+    return _text(name.rpartition(":")[2], sparsifier, own)
+
+
+def _text(name: str, sparsifier: Sparsifier, values: dict[str, Any]) -> str:
+    """The name, with a preset or what differs from the defaults; a control with its method."""
+    kind = type(sparsifier)
+    defaults = _fields(kind())
+    changed = {key: value for key, value in values.items() if value != defaults[key]}
+    if kind.wraps is not None and changed.keys() <= {kind.wraps}:
+        return f"{name}({values[kind.wraps]})"
+    for preset, chosen in kind.presets.items():
+        if changed and {**defaults, **chosen} == values:
+            return f"{name}@{preset}"
+    return name + (f"({', '.join(f'{key}={value!r}' for key, value in changed.items())})" if changed else "")
+
+
+def _fields(sparsifier: Sparsifier) -> dict[str, Any]:
+    return dataclasses.asdict(sparsifier) if dataclasses.is_dataclass(sparsifier) else {}
 
 
 def _arguments(text: str, name: str, wraps: str | None) -> dict[str, Any]:
@@ -258,10 +270,9 @@ def _from_file(path: Path, source: bytes) -> Any:
 
 
 def short(text: str) -> str:
-    """A sparsifier as it was typed, without the folder of its file.
+    """A sparsifier as it was typed, without the folders of files.
 
-    >>> short("/some/where/mine.py:Mine(batches=2)")
-    'mine.py:Mine(batches=2)'
+    >>> short("/some/where/mine.py:Mine(batches=2)"), short("shuffled(./mine.py:Mine)")
+    ('mine.py:Mine(batches=2)', 'shuffled(mine.py:Mine)')
     """
-    head, colon, rest = text.partition(":")
-    return head.rsplit("/", 1)[-1] + colon + rest
+    return re.sub(r"[^()'\"=,]*/", "", text)

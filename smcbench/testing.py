@@ -261,11 +261,13 @@ class _Killed(BaseException):
     """Stands for SIGKILL; no sparsifier may catch it."""
 
 
-class _EagerJournal(Journal):
-    """Writes the phase in flight after every step."""
+class _TimelyJournal(Journal):
+    """Writes the phase in flight when it is told to."""
+
+    due = False
 
     def is_due(self) -> bool:
-        return True
+        return self.due
 
 
 Watch = Callable[[Session, Step], None]
@@ -361,9 +363,9 @@ class _Trial:
                 raise AssertionError(f"its preset {name!r} does not fit its hyper-parameters: {error}") from None
         if self.text is not None:
             name = self.text.split("(")[0].split("@")[0].strip()
-            words = ", ".join(f"{f.name}={getattr(self.sparsifier, f.name)!r}" for f in dataclasses.fields(kind))
-            again = plugins.load_sparsifier(f"{name}({words})").sparsifier
-            assert again == self.sparsifier, f"{name}({words}) is read as {again!r}"
+            written = f"{name}({repr(self.sparsifier).partition('(')[2]}"
+            again = plugins.load_sparsifier(written).sparsifier
+            assert again == self.sparsifier, f"{written} is read as {again!r}"
 
     def exact(self) -> None:
         session, fresh = self.reference, build_model(self.network, 0)
@@ -401,14 +403,21 @@ class _Trial:
         stride = self.updates // _KILLS + 2
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(_KILLS + 2):
-                countdown = itertools.count(1)
+                journal, countdown = _TimelyJournal(Path(folder), "contract", wait=True), itertools.count(1)
 
-                def die(session: Session, step: Step, countdown: Iterator[int] = countdown) -> None:
-                    if next(countdown) == stride:
+                def die(
+                    session: Session,
+                    step: Step,
+                    journal: _TimelyJournal = journal,
+                    countdown: Iterator[int] = countdown,
+                ) -> None:
+                    now = next(countdown)
+                    journal.due = now == stride - 1  # the last step before the kill
+                    if now == stride:
                         raise _Killed
 
                 try:
-                    resumed = self.run(before=die, journal=_EagerJournal(Path(folder), "contract", wait=True))
+                    resumed = self.run(before=die, journal=journal)
                 except _Killed:
                     continue
                 return _same(expected, resumed, "once resumed", "; what must survive belongs into session.memory")

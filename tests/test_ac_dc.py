@@ -5,14 +5,20 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from smcbench import Recipe, Session, testing
+from smcbench import Recipe, Session, Sparsifier, plugins, testing
 from smcbench.criteria import magnitude
-from smcbench.session import build_model
+from smcbench.errors import UsageError
+from smcbench.session import Loss, build_model
+from smcbench.task import Batch, Outputs
 from smcbench_baselines.ac_dc import ACDC, ACDCPlusPlus
 from smcbench_baselines.gmp_star import GMPStar
+from smcbench_baselines.omp import OMPAfter, OMPBefore
 
 SPARSITY = 0.75
 
@@ -36,8 +42,8 @@ class Watched(Session):
         return loop
 
 
-def session_of(steps: int = 100, **changes: Any) -> Watched:
-    task = testing.ToyTask()
+def session_of(steps: int = 100, task: testing.ToyTask | None = None, **changes: Any) -> Watched:
+    task = task or testing.ToyTask()
     return Watched(task, build_model(task, 0), task.recipe.replace(steps=steps, **changes))
 
 
@@ -113,6 +119,67 @@ def test_plus_plus_without_its_recipe_is_ac_dc() -> None:
     assert all(same)
 
 
+class SmoothToy(testing.ToyTask):
+    """Its own loss smooths labels."""
+
+    smoothing = 0.1
+
+    def loss(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, int]:
+        return F.cross_entropy(outputs.logits, batch["label"], reduction="sum", label_smoothing=0.1), 32
+
+
+def trained_by_hand(loss: Loss | None, task: testing.ToyTask, **changes: Any) -> Session:
+    """Dense until a tenth, then pruned: AC/DC++ in which nothing comes back."""
+    session = session_of(50, task, **changes)
+    recipe = session.recipe.replace(schedule="linear", warmup=0.1)
+    session.train(0, 5, recipe=recipe, loss=loss)
+    session.prune(magnitude(session), density=1 - SPARSITY)
+    session.train(5, recipe=recipe, loss=loss)
+    return session
+
+
+def apart(one: Session, other: Session) -> float:
+    return max((a - b).abs().max().item() for a, b in zip(one.weights.values(), other.weights.values(), strict=True))
+
+
+@pytest.mark.parametrize("task", [testing.ToyTask(), SmoothToy()], ids=["plain", "smooth"])
+def test_plus_plus_smooths_labels_once(task: testing.ToyTask) -> None:
+    def smooth(share: float) -> Loss:
+        return lambda outputs, batch, index: (
+            F.cross_entropy(outputs.logits, batch["label"], reduction="sum", label_smoothing=share),
+            len(batch["label"]),
+        )
+
+    session = session_of(50, task, schedule="cosine")
+    ACDCPlusPlus(decompressed=SPARSITY).sparsify(session, SPARSITY)
+    assert apart(session, trained_by_hand(smooth(0.1), task)) < 1e-4
+    assert apart(session, trained_by_hand(smooth(0.0), task)) > 1e-2
+    assert apart(session, trained_by_hand(smooth(0.19), task)) > 1e-2  # a tenth, and of what is left again
+
+
+@pytest.mark.parametrize("name", ["cldr-2to2", "mnli-mini", "resnet50-imagenet", "digits"])
+def test_plus_plus_leaves_the_loss_to_tasks_that_smooth(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = plugins.load_task(name)
+    losses: list[Any] = []
+    session = session_of()
+    monkeypatch.setattr(session, "task", task)
+    monkeypatch.setattr(session, "train", lambda *args, loss=None, **rest: losses.append(loss))
+    ACDCPlusPlus().train(session, 0, 1)
+    smooths = {"cldr-2to2": True, "mnli-mini": False, "resnet50-imagenet": True, "digits": False}
+    assert (losses == [None]) == smooths[name]
+
+
+def test_phases_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"^ac-dc: warmup, last and final leave no room for a phase"):
+        plugins.load_sparsifier("ac-dc(warmup=.9)")
+    with pytest.raises(UsageError, match="no room for a phase"):
+        ACDC(phase=0.7)
+    assert ACDC(phase=0.65).phase == 0.65  # what .1, .1 and .15 leave
+
+
+# -- GMP*
+
+
 def test_gmp_star_jumps_then_follows_the_cubic_schedule() -> None:
     session = session_of(steps=60)
     GMPStar(hardness=0.0).sparsify(session, 0.9)
@@ -144,3 +211,43 @@ def test_gmp_star_is_taught_by_the_dense_network(monkeypatch: pytest.MonkeyPatch
     alone.train()
     assert taught == [alone.snapshot().digest()]
     assert session.account.steps == 40
+
+
+@pytest.mark.parametrize(("hardness", "temperature"), [(0.25, 3.0), (1.0, 2.0)])
+def test_gmp_star_trains_by_the_distillation_loss(hardness: float, temperature: float) -> None:
+    """At sparsity 0 only the loss is left of it."""
+    session, other = session_of(steps=40), session_of(steps=40)
+    GMPStar(hardness=hardness, temperature=temperature).sparsify(session, 0.0)
+    teacher = session_of(steps=40)
+    teacher.train()
+    teacher.model.eval()
+
+    def taught(outputs: Outputs, batch: Batch, index: int) -> tuple[Tensor, int]:
+        with torch.no_grad():
+            told = teacher.model(batch["image"])
+        p, q = (torch.softmax(logits / temperature, 1) for logits in (told, outputs.logits))
+        cross = -outputs.logits.softmax(1)[range(len(p)), batch["label"]].log().sum()
+        return (1 - hardness) * cross + hardness * temperature**2 * (p * (p / q).log()).sum(), len(p)
+
+    other.train(recipe=other.recipe.replace(schedule="linear", cycles=7), loss=taught)
+    assert apart(session, other) < 1e-3
+    alone = session_of(steps=40)
+    GMPStar(hardness=0.0).sparsify(alone, 0.0)
+    assert apart(session, alone) > 1e-2
+
+
+# -- one-shot magnitude pruning, what all of these are compared with
+
+
+@pytest.mark.parametrize(("method", "trains_first"), [(OMPBefore(), False), (OMPAfter(), True)])
+def test_one_shot_magnitude_pruning_keeps_the_largest(method: Sparsifier, trains_first: bool) -> None:
+    session, dense = session_of(steps=16), session_of(steps=16)
+    method.sparsify(session, SPARSITY)
+    if trains_first:
+        dense.train()
+    sizes = np.concatenate([w.detach().abs().numpy().ravel() for w in dense.weights.values()])
+    kept = np.concatenate([mask.numpy().ravel() for mask in session.mask.values()])
+    wanted = np.zeros(356, bool)
+    wanted[np.argsort(sizes)[-89:]] = True
+    assert np.array_equal(kept, wanted)
+    assert session.account.steps == (32 if trains_first else 16)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import toy
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from smcbench import Recipe, Session, Sparsifier, plugins
+from smcbench import Recipe, Session, Sparsifier, Task, plugins, testing
 from smcbench.criteria import SynapticFlow, connection_sensitivity, gradient_flow
 from smcbench.errors import UsageError
 from smcbench.session import build_model
@@ -122,22 +123,29 @@ def test_iterative_snip_scores_what_is_left_on_the_next_batch(monkeypatch: pytes
 # -- GraSP
 
 
-@pytest.mark.parametrize("batches", [1, 2])
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_grasp_is_weight_times_hessian_times_gradient(batches: int, temperature: float) -> None:
-    model, data = perceptron(), [batch(seed) for seed in range(batches)]
-    s = session(model, data)
+def explicit(s: Session, data: Sequence[tuple[Tensor, Tensor]], temperature: float) -> tuple[Tensor, Tensor]:
+    """The Hessian and the gradient of the mean loss by all weights, as one vector."""
     sizes = {name: w.shape for name, w in s.weights.items()}
 
     def total(vector: Tensor) -> Tensor:
         parts = vector.split([shape.numel() for shape in sizes.values()])
         weights = {name: part.view(shape) for (name, shape), part in zip(sizes.items(), parts, strict=True)}
-        losses = [loss(lambda x: functional_call(model, weights, (x,)) / temperature, one) for one in data]
+        losses = [loss(lambda x: functional_call(s.model, weights, (x,)) / temperature, one) for one in data]
         return torch.stack(losses).mean()
 
     w = flat(s.weights).detach()
     hessian: Tensor = torch.autograd.functional.hessian(total, w)  # type: ignore[assignment,no-untyped-call]
-    gradient = torch.autograd.functional.jacobian(total, w)  # type: ignore[no-untyped-call]
+    gradient: Tensor = torch.autograd.functional.jacobian(total, w)  # type: ignore[no-untyped-call]
+    return hessian, gradient
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_grasp_is_weight_times_hessian_times_gradient(batches: int, temperature: float) -> None:
+    data = [batch(seed) for seed in range(batches)]
+    s = session(perceptron(), data)
+    w = flat(s.weights).detach()
+    hessian, gradient = explicit(s, data, temperature)
     torch.testing.assert_close(flat(gradient_flow(s, batches, temperature)), w * (hessian @ gradient))
     assert s.account.gradient_evaluations == (3 if batches == 1 else 4 * batches)
 
@@ -155,6 +163,37 @@ def test_grasp_removes_what_holds_the_gradient_back(monkeypatch: pytest.MonkeyPa
     s = session(model, [scale], quadratic)
     torch.testing.assert_close(gradient_flow(s)["weight"], torch.tensor([[9.0, 16.0]], dtype=torch.float64))
     assert masks_of(GraSP(batches=1), s, 0.5, monkeypatch)[0]["weight"].tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(
+    ("method", "asked"), [(GraSP(), (4, 200.0)), (GraSP(batches=1, temperature=1.0), (1, 1.0))], ids=["default", "one"]
+)
+def test_grasp_takes_the_batches_and_the_temperature_it_says(
+    method: GraSP, asked: tuple[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the product with an explicit Hessian, for every number of batches and temperature: one of them is its own."""
+    data = [batch(seed) for seed in range(4)]
+    found: dict[tuple[int, float], list[bool]] = {}
+    for batches, temperature in itertools.product((1, 4), (1.0, 200.0)):
+        s = session(perceptron(), data)
+        w = flat(s.weights).detach()
+        hessian, gradient = explicit(s, data[:batches], temperature)
+        found[batches, temperature] = (w * (hessian @ gradient) >= (w * (hessian @ gradient)).topk(26)[0][-1]).tolist()
+    assert len(set(map(tuple, found.values()))) == len(found)
+    mask = flat(masks_of(method, session(perceptron(), data), 0.6, monkeypatch)[0])  # 26 of 66
+    assert mask.tolist() == found[asked]
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("accumulate", [2, 8])
+def test_grasp_of_micro_batches_is_that_of_the_batch(batches: int, accumulate: int) -> None:
+    whole, parts = (
+        toy.session(task=replace(toy.Toy(), recipe=toy.Toy().recipe.replace(accumulate=number)))
+        for number in (1, accumulate)
+    )
+    one, other = (flat(gradient_flow(s, batches, 3.0)) for s in (whole, parts))
+    assert one.abs().max() > 1e-6
+    torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-15)
 
 
 class Recurrent(nn.Module):
@@ -350,7 +389,52 @@ def _changed(collate: Any, change: Callable[[Batch], Batch]) -> Any:
     return lambda self, examples: change(collate(self, examples))
 
 
-# -- both
+# -- all
+
+
+@pytest.mark.parametrize("method", [SNIP(), IterativeSNIP(rounds=3), GraSP(), SynFlow(rounds=5)], ids=repr)
+def test_a_tasks_network_and_the_same_as_your_own_are_pruned_alike(
+    method: Sparsifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [masks_of(method, s, 0.75, monkeypatch) for s in the_same(testing.ToyTask(), method == SynFlow(rounds=5))]
+    assert found[0] == found[1]
+    assert found[0][-1].kept == 89
+
+
+@pytest.mark.parametrize("task", [testing.ToyTask(), toy.Toy()], ids=["single", "double"])
+@pytest.mark.parametrize(
+    ("score", "alone"),
+    [
+        (connection_sensitivity, False),
+        (lambda s: connection_sensitivity(s, 2, first=1), False),
+        (gradient_flow, False),
+        (lambda s: gradient_flow(s, 3, 2.0), False),
+        (lambda s: SynapticFlow(s)(), True),
+    ],
+    ids=["SNIP", "SNIP of 2", "GraSP", "GraSP of 3", "SynFlow"],
+)
+def test_a_tasks_network_and_the_same_as_your_own_have_the_same_scores(score: Any, alone: bool, task: Task) -> None:
+    one, other = (flat(score(s)) for s in the_same(task, alone))
+    assert one.abs().max() > 0
+    loose = 1e-10 if isinstance(task, toy.Toy) else 1e-4
+    torch.testing.assert_close(one, other, rtol=loose, atol=loose * one.abs().max().item())
+
+
+def the_same(task: Task, alone: bool) -> tuple[Session, Session]:
+    """A task's session, and your own on the same network and batches, or, as SynFlow looks at it, on one example."""
+    recipe = task.recipe
+    theirs = Session(task, build_model(task, 0), recipe)
+
+    def batches(index: int) -> Batch:
+        (one,) = theirs._feed_for(recipe)(index)
+        return task.collate([task.data("train")[0]]) if alone else one
+
+    def mean(model: nn.Module, one: Batch) -> Tensor:
+        answer = model(one["image"] if "image" in one else one["x"])
+        return F.cross_entropy(answer, one["label"] if "label" in one else one["y"])
+
+    mine = Session.of(build_model(task, 0), loss=mean, batches=batches, recipe=recipe, prunable=list(theirs.weights))
+    return theirs, mine
 
 
 @pytest.mark.parametrize("score", [lambda s: SynapticFlow(s)(), gradient_flow, connection_sensitivity])

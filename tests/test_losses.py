@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from smcbench import Session, testing
+from smcbench.criteria import magnitude
 from smcbench.losses import distilled, smoothed
 from smcbench.session import build_model
 from smcbench.task import Outputs
@@ -84,3 +85,57 @@ def test_classes_that_are_not_offered_get_no_share() -> None:
     barred = torch.cat([offered, torch.full((2, 1), torch.finfo(torch.float32).min)], dim=1)
     one, other = (smoothed(session, 0.1)(Outputs(logits), batch, 0)[0] for logits in (offered, barred))
     assert one.item() == pytest.approx(other.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_classes_that_are_not_offered_get_no_share_in_any_precision(dtype: torch.dtype) -> None:
+    """The lowest number of the type stands for no class; smoothed are the log-probabilities of the others."""
+    session = session_of()
+    label = torch.tensor([0, 1])
+    offered = torch.tensor([[0.25, -0.5, 0.75], [0.125, 0.5, -0.75]])  # which every type holds exactly
+    logits = torch.cat([offered, torch.full((2, 1), torch.finfo(dtype).min)], dim=1).to(dtype)
+    assert (logits[:, 3] == torch.finfo(dtype).min).all()
+    logits = logits.requires_grad_()
+    total, count = smoothed(session, 0.5)(Outputs(logits), {"label": label}, 0)
+    total.backward()
+    assert logits.grad is not None
+    logs, wanted = np.log(softmax(offered.double().numpy())), np.eye(3)[label]
+    # The task's half of the loss is computed in the type itself.
+    loose = {"rel": 1e-5 if dtype == torch.float32 else 2e-2}
+    assert (total.item(), count) == (
+        pytest.approx(-(0.5 * (wanted * logs).sum() + 0.5 * logs.mean(1).sum()), **loose),
+        2,
+    )
+    slope = softmax(offered.double().numpy()) - 0.5 * wanted - 0.5 / 3
+    np.testing.assert_allclose(
+        logits.grad[:, :3].double().numpy(), slope, atol=1e-6 if dtype == torch.float32 else 5e-3
+    )
+    assert not logits.grad[:, 3].any()
+
+
+# -- asking a network
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("density", [1.0, 0.25])
+def test_asking_is_in_evaluation_mode_without_graph_and_billed_and_changes_nothing(mode: bool, density: float) -> None:
+    """Of 1 in 2 micro-batches; the toy has dropout, and batch norm whose statistics would move in training mode."""
+    task = testing.ToyTask()
+    session = Session(task, build_model(task, 0), task.recipe.replace(accumulate=2))
+    session.prune(magnitude(session), density=density)
+    session.model.train(mode)
+    batch = task.collate(list(task.data("train")[:16]))
+    before, bill = session.snapshot().digest(), (session.account.train_flops, session.account.train_flops_dense)
+    found, again = session.outputs(batch).logits, session.outputs(batch).logits
+    assert session.model.training is mode
+    assert all(module.training is mode for module in session.model.modules())
+    assert session.snapshot().digest() == before
+    assert torch.equal(found, again)
+    assert not found.requires_grad
+    session.model.eval()
+    assert torch.equal(found, session.model(batch["image"]))
+    dense, sparse = session.flops.inference(), session.flops.inference(session.mask.layer_densities())
+    assert (sparse < dense) == (density < 1)
+    assert session.account.train_flops - bill[0] == 2 * round(sparse / 2)
+    assert session.account.train_flops_dense - bill[1] == 2 * round(dense / 2)
+    assert session.account.steps == 0

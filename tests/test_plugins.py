@@ -65,7 +65,7 @@ def test_what_a_text_names(text: str, label: str | None, parameters: dict[str, o
     ("text", "said"),
     [
         ("riggl", "no sparsifier is called 'riggl' (did you mean rigl"),
-        ("zzzzzz", "did you mean dense, gmp"),
+        ("zzzzzz", f"did you mean {', '.join(sorted(plugins.installed('sparsifiers'))[:3])}"),  # nothing is near
         ("rigl@smcc", "rigl has no preset 'smcc' (did you mean smc?)"),
         ("rigl(stopp=1)", "rigl has no parameter 'stopp' (did you mean stop"),
         ("rigl(0.5)", "name every parameter"),
@@ -218,7 +218,8 @@ def test_an_edited_task_file_is_another_task(tmp_path: Path) -> None:
     [
         ("gmp(interval='x')", "gmp: interval is 'x', it must be a number, such as the default 0.01"),
         ("gmp(interval=True)", "it must be a number"),
-        ("rigl(distribution='ekr')", "rigl: distribution is 'ekr', it must be one of 'uniform', 'erk'"),
+        ("rigl(distribution='ekr')", "rigl: distribution is 'ekr', it must be one of 'uniform', 'er', 'erk'"),
+        ("static(mask=3)", "static: mask is 3, it must be text"),
     ],
 )
 def test_a_parameter_of_the_wrong_kind_is_refused_at_once(text: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from smcbench.errors import UsageError
 from smcbench.sparsity.distributions import count
-from smcbench.sparsity.schedules import Window, cosine, cubic, imp_densities
+from smcbench.sparsity.schedules import Window, cosine, cubic, imp_densities, updates
 
 
 def test_cubic_at_five_points() -> None:
@@ -59,6 +60,15 @@ def test_imp_ends_exactly_where_asked() -> None:
     assert imp_densities(1.0) == []
     assert imp_densities(0.9) == [0.9]
     assert imp_densities(0.5)[-2:] == [0.8**3, 0.5]
+
+
+def test_imp_from_a_sparse_start() -> None:
+    # 0.27 * 0.8^k, until the next would fall below 0.1
+    assert imp_densities(0.1, start=0.27) == pytest.approx([0.216, 0.1728, 0.13824, 0.110592, 0.1])
+    assert imp_densities(0.1, start=0.27)[-1] == 0.1
+    assert imp_densities(0.2, rate=0.5, start=0.4) == [0.2]
+    assert imp_densities(0.27, start=0.27) == imp_densities(0.27 * 0.8**10, start=0.27 * 0.8**10) == []
+    assert len(imp_densities(0.27 * 0.8**10, start=0.27)) == 10
 
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.1, math.nan])
@@ -125,3 +135,34 @@ def test_windows_that_cannot_be(start: float, stop: float, interval: Any) -> Non
 def test_a_run_has_steps() -> None:
     with pytest.raises(UsageError, match="step"):
         Window(0.0, 1.0, 1).on(0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "interval", "stop", "events"),
+    [
+        (1000, 0.25, 1.0, [250, 500, 750]),
+        (1000, 0.1, 0.75, [100, 200, 300, 400, 500, 600, 700]),
+        (100, 0.25, 0.75, [25, 50]),  # none at the stop
+        (100, 0.02, 0.45, [10, 20, 30, 40]),  # ten steps apart
+        (100, 0.11, 0.45, [11, 22, 33, 44]),
+        (40, 0.02, 0.75, [8, 16, 24]),  # or a fifth of the run
+        (16, 0.02, 0.75, [3, 6, 9]),
+        (4, 0.02, 1.0, [1, 2, 3]),
+        (1, 0.5, 1.0, []),
+        (1000, 1.0, 1.0, []),
+        (1000, 0.8, 0.75, []),
+        (1000, 0.02, 0.0, []),
+    ],
+)
+def test_updates_of_dynamic_training(steps: int, interval: float, stop: float, events: list[int]) -> None:
+    assert list(updates(Run(steps), interval, stop)) == events
+
+
+@given(st.integers(1, 3000), st.floats(0.001, 1), st.floats(0, 1))
+def test_updates_come_before_their_end(steps: int, interval: float, stop: float) -> None:
+    events = [0, *updates(Run(steps), interval, stop)]
+    apart = {b - a for a, b in pairwise(events)}
+    assert len(apart) <= 1
+    assert all(gap >= max(1, min(10, steps // 5)) for gap in apart)
+    assert all(gap == pytest.approx(interval * steps, abs=0.5) for gap in apart if gap > 10)
+    assert events[-1] < stop * steps or len(events) == 1

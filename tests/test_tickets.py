@@ -1,11 +1,11 @@
-"""Lottery tickets and soups: late rewinding, progressive pruning, Early-Bird, Lottery Pools, Instant Soup."""
+"""Lottery tickets and soups: rewinding, progressive pruning, Early-Bird, Lottery Pools, Instant Soup."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,17 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from toy import Toy
 
-from smcbench import Mask, Recipe, Session, plugins, testing
+from smcbench import Evaluation, Mask, Metric, Recipe, Session, Sparsifier, plugins, testing
 from smcbench.cache import Cache
 from smcbench.criteria import magnitude
+from smcbench.feed import TaskFeed
 from smcbench.journal import Journal
 from smcbench.session import build_model
 from smcbench.sparsity.keep import keep
 from smcbench.state import State
+from smcbench.task import Split
 from smcbench_baselines.early_bird import EarlyBird, agree, channel_norms, channel_scores, forget, shrink
+from smcbench_baselines.gmp import GMP
 from smcbench_baselines.instant_soup import InstantSoup
-from smcbench_baselines.lottery_pool import LotteryPool, greedy, interpolated
-from smcbench_baselines.lth import LTH, LTHRewind
+from smcbench_baselines.lottery_pool import ALPHAS, LotteryPool, greedy, interpolated
+from smcbench_baselines.lth import LTH, LRRewind, LTHRewind
 from smcbench_baselines.progressive import Progressive, linear_densities
 
 
@@ -56,11 +59,22 @@ def toy(steps: int = 40) -> Recording:
     return Recording(task, build_model(task, 0), task.recipe)
 
 
-# -- late rewinding
+# -- rewinding
 
 
-def test_late_rewinding_is_this_loop() -> None:
-    recipe = Recipe(steps=20, batch_size=8, lr=0.1, optimizer="sgd", momentum=0.0, schedule="constant")
+Rewind = tuple[LTH | LRRewind, float, bool]
+REWINDS: dict[str, Rewind] = {
+    "lth": (LTH(), 0.0, True),
+    "lth-rewind": (LTHRewind(), 0.05, True),
+    "lr-rewind": (LRRewind(), 0.0, False),
+    "lr-rewind to a quarter": (LRRewind(rewind_to=0.25), 0.25, False),
+}
+
+
+@pytest.mark.parametrize(("method", "rewind_to", "weights_too"), REWINDS.values(), ids=REWINDS)
+def test_rewinding_is_this_loop(method: LTH | LRRewind, rewind_to: float, weights_too: bool) -> None:
+    """Round by round, gradient descent on least squares, whose rate falls in a line; to step 0, 1 or 5 of 20."""
+    recipe = Recipe(steps=20, batch_size=8, lr=0.2, optimizer="sgd", momentum=0.0, schedule="linear")
     s = linear(4, 3, recipe)
     w = s.model.weight.detach().numpy().copy()  # type: ignore[union-attr,operator]
     batches = [[t.numpy() for t in s._feed(i)[0]] for i in range(3)]  # type: ignore[misc]
@@ -68,19 +82,19 @@ def test_late_rewinding_is_this_loop() -> None:
     def trained(w: Any, mask: Any, start: int, stop: int) -> Any:
         for i in range(start, stop):
             x, y = batches[i % 3]
-            w = (w - 0.1 * 2 / y.size * (x @ w.T - y).T @ x) * mask
+            w = (w - 0.2 * (1 - i / 20) * 2 / y.size * (x @ w.T - y).T @ x) * mask
         return w
 
-    mask = np.ones_like(w)
-    early = trained(w, mask, 0, 1)  # 5 % of 20 steps
-    w = trained(early, mask, 1, 20)
+    mask, start = np.ones_like(w), round(rewind_to * 20)
+    early = trained(w, mask, 0, start)
+    w = trained(early, mask, start, 20)
     for count in (10, 8):  # of 12, 0.8 and 0.64
         threshold = np.sort(np.abs(w * mask).ravel())[-count]
         mask = np.abs(w * mask) >= threshold
         assert mask.sum() == count
-        w = trained(early * mask, mask, 1, 20)
+        w = trained((early if weights_too else w) * mask, mask, start, 20)
 
-    LTHRewind().sparsify(s, 0.36)
+    method.sparsify(s, 0.36)
     assert np.array_equal(s.mask["weight"].numpy(), mask)
     np.testing.assert_allclose(s.model.weight.detach().numpy(), w, atol=1e-12)  # type: ignore[union-attr,operator]
 
@@ -97,15 +111,25 @@ def test_a_tenth_of_all_weights_is_ten_by_what_remains() -> None:
     assert linear_densities(0.1)[-1] == 0.1
     assert linear_densities(1 - 0.3) == [0.9, 0.8, 1 - 0.3]
     assert linear_densities(1.0) == []
+    assert linear_densities(0.1, start=0.27) == pytest.approx([0.17, 0.1])
+    assert linear_densities(0.07, start=0.27) == pytest.approx([0.17, 0.07])
+    assert linear_densities(0.27, start=0.27) == []
 
 
 def test_rounds_of_progressive_pruning() -> None:
-    run = Recipe(steps=200, batch_size=8, lr=1.0)
-    rounds = Progressive().rounds(run, 0.5)
+    s = linear(10, 10, STILL.replace(steps=200))
+    rounds = Progressive().rounds(s, 0.5)
     assert list(rounds) == [20, 40, 60, 80, 100]
     assert list(rounds.values()) == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
-    assert list(Progressive().rounds(run, 0.9)) == [11, 22, 33, 44, 56, 67, 78, 89, 100]  # nine within the half
-    assert Progressive().rounds(run.replace(steps=10), 0.9) == pytest.approx({1: 0.8, 2: 0.6, 3: 0.4, 4: 0.2, 5: 0.1})
+    assert list(Progressive().rounds(s, 0.9)) == [11, 22, 33, 44, 56, 67, 78, 89, 100]  # nine within the half
+    short = linear(10, 10, STILL.replace(steps=10))
+    assert Progressive().rounds(short, 0.9) == pytest.approx({1: 0.8, 2: 0.6, 3: 0.4, 4: 0.2, 5: 0.1})
+    s.prune(magnitude(s), density=0.65)  # as a sparse checkpoint may be: the rounds start there
+    assert Progressive().rounds(s, 0.6) == pytest.approx({20: 0.55, 40: 0.45, 60: 0.4})
+    assert Progressive(of="remaining").rounds(s, 0.6) == pytest.approx(
+        {20: 0.585, 40: 0.5265, 60: 0.47385, 80: 0.426465, 100: 0.4}
+    )
+    assert Progressive().rounds(s, 0.35) == {}
 
 
 def test_a_run_of_progressive_pruning() -> None:
@@ -135,13 +159,15 @@ def test_a_ticket_emerges_when_it_agrees_with_each_of_the_four_before_it() -> No
 
 
 def test_when_the_ticket_is_drawn() -> None:
-    run = STILL.replace(steps=100)
-    for tolerance, settled, step in ((0.1, 1, 10), (-1.0, 0, 50)):  # the fifth look; the last one, by half of the run
-        s = linear(10, 10, run)
-        EarlyBird(tolerance=tolerance).sparsify(s, 0.5)
+    still = STILL.replace(steps=100)
+    moving = still.replace(lr=1.0, schedule="constant")  # so far at each step that no five masks are the same
+    for run, settled, step in ((still, 1, 10), (moving, 0, 50)):  # the fifth look; the last one, by half of the run
+        s, dense = linear(10, 10, run), linear(10, 10, run)
+        EarlyBird(tolerance=0.0).sparsify(s, 0.5)
         assert s.memory == {"emerged": step, "settled": settled}
         assert (s.conduct.first_prune, s.conduct.mask_updates, s.account.steps) == (step, 1, 100)
-        assert s.mask == keep(magnitude(linear(10, 10, run)), 0.5)
+        dense.train(0, step)
+        assert s.mask == keep(magnitude(dense), 0.5)
 
 
 class Channels(nn.Module):
@@ -160,15 +186,22 @@ class Channels(nn.Module):
         return self.head(self.norm2(self.conv2(x)).mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
-def channels() -> Session:
+def channels(recipe: Recipe, importance: float = 1.0) -> Session:
+    """A session that trains on the loss so many times."""
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return importance * F.cross_entropy(model(batch[0]), batch[1])
+
     torch.manual_seed(0)
     batch = torch.randn(8, 1, 3, 3), torch.randint(2, (8,))
-    recipe = Recipe(steps=100, batch_size=8, lr=1e-3, weight_decay=0.0)
-    return Session.of(Channels(), loss=lambda m, b: F.cross_entropy(m(b[0]), b[1]), batches=[batch], recipe=recipe)
+    return Session.of(Channels(), loss=loss, batches=[batch], recipe=recipe)
+
+
+LEARNS = Recipe(steps=100, batch_size=8, lr=1e-3, weight_decay=0.0)
 
 
 def test_channel_scores() -> None:
-    s = channels()
+    s = channels(LEARNS)
     before = s.snapshot().digest()
     norms = channel_norms(s)
     assert norms == {"conv1.weight": s.model.norm1, "conv2.weight": s.model.norm2}
@@ -194,8 +227,21 @@ def test_the_penalty_on_scales() -> None:
     assert model.lone.weight.grad is None
 
 
+def test_the_penalty_goes_on_after_the_draw() -> None:
+    """Without a loss, a hundred steps at a rate of 0.1 move each scale by 100 * 0.1 * 0.01 towards zero."""
+    recipe = Recipe(steps=100, batch_size=8, lr=0.1, optimizer="sgd", momentum=0.0, schedule="constant")
+    s = channels(recipe, importance=0.0)
+    EarlyBird(by="channels", penalty=0.01).sparsify(s, 0.5)
+    assert s.memory["emerged"] == 10
+    assert s.model.norm1.weight.tolist() == pytest.approx([0.4, -1.9], abs=1e-4)  # type: ignore[union-attr,operator]
+    assert s.model.norm2.weight.tolist() == pytest.approx([0.9, 0.15], abs=1e-4)  # type: ignore[union-attr,operator]
+    untouched = channels(recipe, importance=0.0)
+    EarlyBird(by="magnitude", penalty=0.01).sparsify(untouched, 0.5)
+    assert untouched.model.norm1.weight.tolist() == [0.5, -2.0]  # type: ignore[union-attr,operator]
+
+
 def test_a_ticket_of_channels() -> None:
-    s = channels()
+    s = channels(LEARNS)
     EarlyBird(by="channels").sparsify(s, 0.5)  # the head and the channel of the largest scale
     assert s.mask.layer_densities() == {"conv1.weight": 0.5, "conv2.weight": 0.0, "head.weight": 1.0}
     assert s.mask["conv1.weight"][1].all()
@@ -271,6 +317,68 @@ def test_a_pool_shares_the_chain_of_lth_and_is_no_worse(tmp_path: Path) -> None:
     assert pool.mask.kept == chain.mask.kept
 
 
+class Normed(Toy):
+    """The toy with a batch norm, which is looked at for its validation loss, in one direction or the other."""
+
+    sign: ClassVar[int] = -1
+    metric: ClassVar[Metric] = Metric("minus loss", unit="")
+
+    def build_model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(12, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)).double()
+
+    def evaluate(self, sparse_model: nn.Module, split: Split = "test", *, batch_size: int | None = None) -> Evaluation:
+        batch = self.collate(list(self.data(split)))
+        sparse_model.eval()
+        with torch.no_grad():
+            loss = F.cross_entropy(sparse_model(batch["x"]), batch["y"]).item()
+        return Evaluation({self.metric.name: self.sign * loss}, {})
+
+
+class LowerIsBetter(Normed):
+    sign = 1
+    metric = Metric("loss", unit="", higher_is_better=False)
+
+
+def test_the_pool_is_this_loop() -> None:
+    """In NumPy: a pool of five trained tickets of which the last four count, in either direction of the metric."""
+    task = Normed(recipe=Toy().recipe.replace(steps=60, lr=0.05, schedule="constant"))
+    chain = Session(task, build_model(task, 0), task.recipe)
+    states = [{k: v.numpy() for k, v in chain.snapshot().tensors.items()} for _ in LTH().levels(chain, 0.5904)]
+    feed, validation = TaskFeed(task, task.recipe, 0, torch.device("cpu")), task.collate(list(task.data("validation")))
+    x, y = validation["x"].numpy(), validation["y"].numpy()
+    inputs = [feed(i)[0]["x"].numpy() for i in range(16)]
+
+    def mixed(pool: Any, other: Any, alpha: float) -> Any:
+        found = {k: v if k == "1.num_batches_tracked" else alpha * other[k] + (1 - alpha) * v for k, v in pool.items()}
+        threshold = np.sort(np.concatenate([abs(found[k]).ravel() for k in ("0.weight", "3.weight")]))[-52]
+        for k in ("0.weight", "3.weight"):  # 0.4096 of 128 weights
+            found[k] = found[k] * (abs(found[k]) >= threshold)
+        hidden = [batch @ found["0.weight"].T for batch in inputs]
+        found["1.running_mean"] = np.mean([h.mean(0) for h in hidden], axis=0)
+        found["1.running_var"] = np.mean([h.var(0, ddof=1) for h in hidden], axis=0)
+        return found
+
+    def loss(state: Any) -> float:
+        hidden = (x @ state["0.weight"].T - state["1.running_mean"]) / np.sqrt(state["1.running_var"] + 1e-5)
+        logits = np.maximum(hidden * state["1.weight"] + state["1.bias"], 0) @ state["3.weight"].T + state["3.bias"]
+        return float((np.log(np.exp(logits).sum(1)) - logits[range(len(y)), y]).mean())
+
+    pool, taken = states[4], []
+    for candidate in (3, 2, 1):
+        mixtures = {alpha: mixed(pool, states[candidate], alpha) for alpha in ALPHAS} | {0.0: pool}
+        taken.append(min(mixtures, key=lambda alpha: loss(mixtures[alpha])))
+        pool = mixtures[taken[-1]]
+    assert min(taken) > 0  # each of the three is mixed in
+
+    for kind in (Normed, LowerIsBetter):
+        s = Session(kind(recipe=task.recipe), build_model(task, 0), task.recipe)
+        LotteryPool(neighbours=3).sparsify(s, 0.5904)
+        found = s.snapshot()
+        assert found.mask.kept == 52
+        for key in pool.keys() - {"1.num_batches_tracked"}:
+            np.testing.assert_allclose(found.tensors[key].numpy(), pool[key], atol=1e-10)
+
+
 # -- Instant Soup
 
 
@@ -336,11 +444,11 @@ def test_denoisers_that_disagree_make_a_larger_soup() -> None:
 
 
 def test_all_rounds_end_by_half_of_the_run() -> None:
-    run = Recipe(steps=400, batch_size=8, lr=1.0)
-    few, many = InstantSoup().rounds(run, 0.5), InstantSoup().rounds(run, 0.95)
+    s = linear(10, 10, STILL.replace(steps=400))
+    few, many = InstantSoup().rounds(s, 0.5), InstantSoup().rounds(s, 0.95)
     assert list(few) == [10, 20, 30, 40, 50, 60, 70]
     assert (len(many), max(many)) == (29, 200)
-    assert list(InstantSoup(trim=False).rounds(run, 0.95)) == [10 * k for k in range(1, 21)]
+    assert list(InstantSoup(trim=False).rounds(s, 0.95)) == [10 * k for k in range(1, 21)]
 
 
 def test_one_denoiser_that_is_not_trained_is_progressive_pruning() -> None:
@@ -366,4 +474,59 @@ def test_denoisers_leave_the_network_s_optimizer_alone() -> None:
     assert alone.snapshot().digest() == forked.snapshot().digest()
 
 
-# -- what they cost
+# -- a sparse start
+
+
+class Sparse(Toy):
+    """A checkpoint that keeps 104 of 384 weights."""
+
+    @property
+    def starts_sparse(self) -> bool:
+        return True
+
+    def build_model(self) -> nn.Module:
+        model = super().build_model()
+        names = ["0.weight", "2.weight"]
+        for name, bits in keep({name: model.get_parameter(name).detach().abs() for name in names}, 0.27).items():
+            model.get_parameter(name).data *= bits
+        return model
+
+
+class Watching(Session):
+    """Notes the mask of each of its steps and of its forks'."""
+
+    masks: ClassVar[list[Mask]] = []
+
+    def _charge(self, steps: int, mask: Mask, *arguments: Any, **named: Any) -> None:
+        self.masks.append(mask)
+        super()._charge(steps, mask, *arguments, **named)
+
+
+SPARSE_STARTS: dict[str, tuple[Sparsifier, int, int]] = {  # events, trainings
+    "gmp": (GMP(interval=0.1), 6, 1),  # six after the start of the window
+    "lth": (LTH(), 5, 6),  # 0.27 * 0.8^k for k = 1 to 4, and 0.1
+    "lr-rewind": (LRRewind(), 5, 6),
+    "progressive": (Progressive(), 2, 1),  # 0.17, 0.1
+    "instant-soup": (InstantSoup(denoisers=2), 10, 1),  # 0.27 * 0.9^k for k = 1 to 9, and 0.1
+}
+
+
+@pytest.mark.parametrize(("method", "events", "trainings"), SPARSE_STARTS.values(), ids=SPARSE_STARTS)
+def test_a_sparse_start_only_gets_sparser(
+    method: Sparsifier, events: int, trainings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks: list[Mask] = []
+    monkeypatch.setattr(Watching, "masks", masks)
+    task = Sparse(recipe=Toy().recipe.replace(steps=40))
+    s = Watching(task, build_model(task, 0), task.recipe)
+    checkpoint = Mask.of_nonzeros(s.weights)
+    assert checkpoint.kept == 104
+    method.sparsify(s, 0.9)
+    assert masks[0] == checkpoint
+    assert masks[-1].kept == s.mask.kept == 38
+    assert all((mask & ~checkpoint).kept == 0 for mask in masks)
+    assert (Mask.of_nonzeros(s.weights) & ~s.mask).kept == 0
+    assert s.conduct.peak_density == 104 / 384
+    assert (s.conduct.mask_updates, s.conduct.regrown) == (events, 0)
+    extra = 2 * 10 if isinstance(method, InstantSoup) else 0  # a step of each denoiser
+    assert s.account.steps == 40 * trainings + extra == len(masks)

@@ -35,6 +35,8 @@ def list_(
     parts = []
     for name, items in found.items():
         header = list(dict.fromkeys(key for item in items for key in item if key != "error"))
+        if {item.get("from") for item in items} == {__name__.partition(".")[0]}:  # all ours: nothing to tell apart
+            header.remove("from")
         table = columns(header, [[_cell(item.get(key)) for key in header] for item in items])
         errors = [f"! {item['error']}" for item in items if "error" in item]
         parts.append("\n".join([f"{name}\n", table, *errors]))
