@@ -41,7 +41,7 @@ def test_the_shipped_batteries() -> None:
     assert mini.margin == 0.01
     assert len(list(mini.cells(["rigl"]))) == 6 * 3 * (4 + 1)
     assert [(e.task, e.budget) for e in demo.tasks[:2]] == [("digits", 0.2), ("cldr-2to2", 0.5)]
-    assert [len(e.sparsities) for e in demo.tasks] == [3, 1, 1, 1, 1, 1]
+    assert [len(e.sparsities) for e in demo.tasks] == [2, 1, 1, 1, 1, 1]
     one_a_family = {"cldr-2to2", "csqa-mini", "digits", "lattice-protein-mini", "mnli-mini", "svamp-mini"}
     assert {e.task for e in mini.tasks} == {e.task for e in demo.tasks} == one_a_family
     cells = list(demo.cells(["rigl", "omp-after"]))
