@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from abc import ABC, abstractmethod
@@ -103,6 +104,7 @@ class Sparsifier(ABC):
         return dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
 
 
+@functools.cache
 def _hints(kind: type[Sparsifier]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(kind, include_extras=True)

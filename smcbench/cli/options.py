@@ -44,21 +44,6 @@ def _starting(incomplete: str, names: object) -> list[str]:
     return [str(name) for name in names if str(name).startswith(incomplete)]  # type: ignore[attr-defined]
 
 
-def numbers(texts: list[str] | None, option: str) -> list[float]:
-    """The numbers of an option that is repeated, or given once with commas.
-
-    Raises:
-        UsageError: one of them is none.
-    """
-    found = []
-    for text in (part.strip() for each in texts or () for part in each.split(",")):
-        try:
-            found.append(float(text))
-        except ValueError:
-            raise UsageError(f"{option}: {text!r} is no number; write numbers with commas, or repeat it") from None
-    return found
-
-
 def _sets(variable: str) -> Callable[[Path | None], Path | None]:
     """An option that stands for an environment variable, so that worker processes see it too."""
 
@@ -95,15 +80,6 @@ TaskNames = Annotated[
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes, of one thread each.")]
 BoardFolder = Annotated[Path, typer.Option("--board", help="The folder of the leaderboard and its submissions.")]
-
-Sparsities = Annotated[
-    list[str] | None,
-    typer.Option("--sparsity", help="Instead of the battery's; repeatable, or with commas.", metavar="<float,...>"),
-]
-Budgets = Annotated[
-    list[str] | None,
-    typer.Option("--budget", help="Stretch of the recipe; repeatable, or with commas.", metavar="<float,...>"),
-]
 
 RUNS = Path("runs")
 BOARD = Path("leaderboard")

@@ -10,15 +10,12 @@ import typer
 from smcbench.cli.options import (
     RUNS,
     BatteryName,
-    Budgets,
     DataFolder,
     Json,
     ModelFolder,
     Out,
-    Sparsities,
     TaskNames,
     Workers,
-    numbers,
     sparsifier_names,
 )
 from smcbench.cli.output import print_json
@@ -32,6 +29,15 @@ Sparsifiers = Annotated[
         help="NAME, NAME@PRESET, NAME(parameter=value), shuffled(NAME), ./file.py:Class, or all; repeatable.",
         autocompletion=sparsifier_names,
     ),
+]
+
+Sparsities = Annotated[
+    list[str] | None,
+    typer.Option("--sparsity", help="Instead of the battery's; repeatable, or with commas.", metavar="<float,...>"),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="Stretch of the recipe; repeatable, or with commas.", metavar="<float,...>"),
 ]
 
 
@@ -54,7 +60,7 @@ def run(
     """Run a battery. Said again it goes on where it stopped; amended, it runs the difference."""
     if seeds is not None and seed:
         raise UsageError("give either --seeds, how many, or --seed, which ones")
-    whole, budgets, sparsities = Battery.load(battery), numbers(budget, "--budget"), numbers(sparsity, "--sparsity")
+    whole, budgets, sparsities = Battery.load(battery), _numbers(budget, "--budget"), _numbers(sparsity, "--sparsity")
 
     from rich.console import Console
 
@@ -87,3 +93,18 @@ def _next(labels: list[str], out: Path, failed: bool) -> str:
         return f"next: mend what failed and say the command again; smcbench status{where} keeps the reasons"
     names = " ".join(f"'{label}'" if "(" in label else label for label in labels[:6]) or DENSE
     return f"next: smcbench compare {names}{where}"
+
+
+def _numbers(texts: list[str] | None, option: str) -> list[float]:
+    """The numbers of an option that is repeated, or given once with commas.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    found = []
+    for text in (part.strip() for each in texts or () for part in each.split(",")):
+        try:
+            found.append(float(text))
+        except ValueError:
+            raise UsageError(f"{option}: {text!r} is no number; write numbers with commas, or repeat it") from None
+    return found
