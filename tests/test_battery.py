@@ -66,7 +66,7 @@ def test_cells_come_seed_by_seed_and_dense_first() -> None:
 
 
 def test_an_unknown_battery_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match="battery 'minni' is unknown; there are mini, mini-extra"):
+    with pytest.raises(UsageError, match="battery 'minni' is unknown; there are mini, mini-long"):
         Battery.load("minni")
 
 
