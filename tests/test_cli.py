@@ -198,6 +198,28 @@ def test_run_goes_on_where_it_stopped_and_does_the_difference(say: Say, runs: Pa
     assert (amended["cells"], amended["done"], amended["done_before"]) == (2, 2, 0)
 
 
+def test_what_stands_on_the_board_is_done(say: Say, runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "board" / "submissions" / "plain"
+    folder.mkdir(parents=True)
+    lines = [path.read_text() for path in sorted(runs.glob("*/*-s0-*/record.json"))]
+    (folder / "records.jsonl").write_text("".join(lines))
+    arguments = [*RUN, *sparsifiers("Plain"), "--seeds", "2", "--out", tmp_path / "new", "--board", tmp_path / "board"]
+    said = say(*arguments)
+    assert said.code == 0
+    assert f"4 cells, 2 of them done (2 stand on the board of {tmp_path / 'board'}" in said.out
+    assert "4 of 4 cells are done, 2 of them before" in said.out
+    assert len(list(tmp_path.glob("new/*/*/record.json"))) == 2
+
+    anew = say(*arguments, "--anew", "--json").json()
+    assert (anew["done"], anew["done_before"]) == (4, 2)
+
+    (folder / "records.jsonl").write_text("{}\n")
+    broken = say(*arguments)
+    assert broken.code == 0
+    assert "records.jsonl:1: " in broken.err
+    assert "not counted as done" in broken.err
+
+
 def test_a_cell_that_fails_stops_no_other(say: Say, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     names = sparsifiers(*BROKEN, "Declines", "Plain")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from smcbench import cell, files, plugins
 from smcbench.cli.output import note
 from smcbench.engines.local import Request
 from smcbench.errors import InvalidInput, SmcbenchError, UsageError
+from smcbench.results import submission
 from smcbench.results.battery import DENSE, Battery, Entry, plain_name
 from smcbench.results.record import RunRecord, RunSpec
 from smcbench.results.store import RECORD, Store
@@ -101,8 +102,16 @@ def expanded(sparsifiers: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def plan(batteries: Sequence[Battery], sparsifiers: Sequence[str], out: Path, options: cell.Options) -> list[Planned]:
+def plan(
+    batteries: Sequence[Battery],
+    sparsifiers: Sequence[str],
+    out: Path,
+    options: cell.Options,
+    standing: Mapping[str, RunRecord] | None = None,
+) -> list[Planned]:
     """All cells of some batteries for some sparsifiers, dense references included; everything is looked up first.
+
+    A cell is done if its record is in the store ``out``, or among those that are ``standing`` on a board, by run.
 
     Raises:
         UsageError: an unknown name, a number out of range; nothing has been run.
@@ -122,8 +131,21 @@ def plan(batteries: Sequence[Battery], sparsifiers: Sequence[str], out: Path, op
             os.replace(path, path.with_suffix(".unreadable"))
             note(f"{error}; it is kept beside as {path.with_suffix('.unreadable').name}, and the run done again")
             record = None
+        if record is None and standing:
+            record = standing.get(spec.run_id(ENGINE))
         request = Request(each.task, each.sparsifier, each.sparsity, each.seed, each.budget, out, options)
         found.append(Planned(request, spec, task, who.label, record, _skip(who, task, each.sparsity)))
+    return found
+
+
+def standing(board: Path) -> dict[str, RunRecord]:
+    """The records of a board by run; what cannot be read stands for nothing, and is said."""
+    found: dict[str, RunRecord] = {}
+    for path in sorted((board / "submissions").glob(f"*/{submission.RECORDS}")):
+        try:
+            found |= {record.run: record for record in submission._read_records(path)}
+        except InvalidInput as error:
+            note(f"not counted as done: {error}")
     return found
 
 

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from smcbench.cli.options import (
+    BOARD,
     RUNS,
     BatteryName,
+    BoardFolder,
     DataFolder,
     Json,
     ModelFolder,
@@ -55,9 +57,14 @@ def run(
     compile: Annotated[str | None, typer.Option(help="A backend of torch.compile.")] = None,
     data: DataFolder = None,
     models: ModelFolder = None,
+    board: BoardFolder = BOARD,
+    anew: Annotated[bool, typer.Option("--anew", help="Also cells whose record stands on the board.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a battery. Said again it goes on where it stopped; amended, it runs the difference."""
+    """Run a battery. Said again it goes on where it stopped; amended, it runs the difference.
+
+    What stands on the leaderboard is done, so that a fresh clone goes on where the last one stopped.
+    """
     if seeds is not None and seed:
         raise UsageError("give either --seeds, how many, or --seed, which ones")
     whole, budgets, sparsities = Battery.load(battery), _numbers(budget, "--budget"), _numbers(sparsity, "--sparsity")
@@ -72,11 +79,17 @@ def run(
     planning.tell_excluded(wanted, sparsifier or ())
     planning.usable(device, compile)
     options = cell.Options(device=device, compile=compile)
-    planned = planning.plan(planning.budgeted(wanted, budgets), planning.expanded(sparsifier or ()), out, options)
+    standing = {} if anew else planning.standing(board)
+    budgeted = planning.budgeted(wanted, budgets)
+    planned = planning.plan(budgeted, planning.expanded(sparsifier or ()), out, options, standing)
     planning.writable(out)
     console = Console(stderr=json)
     done = sum(each.record is not None for each in planned)
-    console.print(f"{len(planned)} cells, {done} of them done; the store is {out}", highlight=False, soft_wrap=True)
+    submitted = sum(each.record is not None and each.record is standing.get(each.record.run) for each in planned)
+    there = f" ({submitted} stand on the board of {board}; --anew runs them too)" if submitted else ""
+    console.print(
+        f"{len(planned)} cells, {done} of them done{there}; the store is {out}", highlight=False, soft_wrap=True
+    )
     result = follow(planned, workers, console)
     if json:
         print_json({"store": str(out), **result.to_json()})
