@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smcbench.errors import UsageError
 from smcbench.recipe import Recipe
+from smcbench.results.outcomes import Outcomes, outcomes
 from smcbench.sources import Requirement
 from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task, narrower
 
@@ -141,6 +142,28 @@ class Pooled(Task):
         if len(predictions) < sum(sizes):
             raise UsageError(f"task {self.name}: two of its parts have a test example of the same id")
         return Evaluation(scores, predictions)
+
+    def rescored(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Those of the parts, pooled."""
+        found = [Evaluation(part.rescored(some), some) for part, some in self._apart(predictions)]
+        return self.pooled(found).scores
+
+    def outcomes(self, predictions: Mapping[str, Any]) -> Outcomes:
+        """Those of the parts, which are shares or means, together."""
+        values: dict[str, list[float]] = {}
+        for part, some in self._apart(predictions):
+            found = part.outcomes(some)
+            values |= zip(sorted(some), found.values.tolist(), strict=True)
+        return outcomes(found.kind, values)
+
+    def _apart(self, predictions: Mapping[str, Any]) -> list[tuple[Task, dict[str, Any]]]:
+        """Predictions by part; what belongs to none goes to the last, which refuses it."""
+        apart, rest = [], dict(predictions)
+        for part in self.of:
+            ids = [example.id for example in part.data("test")]
+            apart.append((part, {id_: rest.pop(id_) for id_ in ids if id_ in rest}))
+        apart[-1][1].update(rest)
+        return apart
 
     def identity(self) -> dict[str, Any]:
         """The identities of the parts."""

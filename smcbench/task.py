@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from smcbench import files
-from smcbench.errors import UsageError
+from smcbench.errors import InvalidInput, UsageError
 from smcbench.recipe import Recipe
+from smcbench.results.outcomes import Outcomes
 from smcbench.sources import Requirement
 from smcbench.sparsity.distributions import count
 
@@ -224,6 +225,29 @@ class Task(ABC):
         ``validation`` may use a cheaper metric of the same name (it is for methods to look at); ``test`` ranks.
         """
 
+    def rescored(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """All scores of predictions for the test split: those that :meth:`evaluate` gave with them, to the last bit.
+
+        Raises:
+            InvalidInput: an example has none, or one that cannot be; or there is one of an example that is not there.
+            UsageError: the task has no scorer apart from :meth:`evaluate`.
+        """
+        raise self._no_scorer()
+
+    def outcomes(self, predictions: Mapping[str, Any]) -> Outcomes:
+        """What each of these predictions adds to the score that ranks.
+
+        Raises:
+            InvalidInput: as :meth:`rescored`.
+            UsageError: likewise.
+        """
+        raise self._no_scorer()
+
+    def _no_scorer(self) -> UsageError:
+        return UsageError(
+            f"task {self.name} cannot be scored from predictions; give it the methods rescored and outcomes"
+        )
+
     @abstractmethod
     def tiny(self) -> Task:
         """The same adapter on little data with a two-layer model and a recipe of some ten steps; seconds on a CPU."""
@@ -270,6 +294,32 @@ class Task(ABC):
     def digest(self) -> str:
         """SHA-256 of the identity."""
         return files.digest(self.identity())
+
+
+def in_order(
+    ids: Iterable[str], predictions: Mapping[str, Any], wanted: str, valid: Callable[[Any], bool]
+) -> list[Any]:
+    """Predictions, which may be anybody's, in the order of their examples.
+
+    >>> in_order(["a", "b"], {"b": 1, "a": 0}, "a whole number", lambda value: type(value) is int)
+    [0, 1]
+    >>> in_order(["a"], {"a": "0"}, "a whole number", lambda value: type(value) is int)
+    Traceback (most recent call last):
+    smcbench.errors.InvalidInput: example 'a': its prediction must be a whole number, not '0'
+
+    Raises:
+        InvalidInput: one is missing, is of no example, or is not what is ``wanted``; the message names the example.
+    """
+    known = dict.fromkeys(ids)
+    for id_ in known:
+        if id_ not in predictions:
+            raise InvalidInput(f"example {id_!r} has no prediction")
+        if not valid(predictions[id_]):
+            raise InvalidInput(f"example {id_!r}: its prediction must be {wanted}, not {predictions[id_]!r:.40}")
+    for id_ in predictions:
+        if id_ not in known:
+            raise InvalidInput(f"there is a prediction for {id_!r:.80}, which is no example of the test split")
+    return [predictions[id_] for id_ in known]
 
 
 def nearest(size: float, multiple: int = 1) -> int:

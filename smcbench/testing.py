@@ -18,10 +18,11 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import json
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
@@ -34,15 +35,17 @@ from torch import Tensor, nn
 from smcbench import files, plugins
 from smcbench.cell import Skipped as Skipped
 from smcbench.cell import classified, verified
+from smcbench.errors import InvalidInput, UsageError
 from smcbench.feed import TaskFeed
 from smcbench.journal import Journal
 from smcbench.recipe import Recipe
 from smcbench.results import record
+from smcbench.results.outcomes import Outcomes, outcomes
 from smcbench.session import Session, build_model
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.mask import Mask
 from smcbench.state import digest, named_tensors
-from smcbench.task import Batch, Evaluation, Metric, Outputs, Scope, Split, Task, nearest, prunable_weights
+from smcbench.task import Batch, Evaluation, Metric, Outputs, Scope, Split, Task, in_order, nearest, prunable_weights
 from smcbench.trainer import Step
 
 _KILLS = 5
@@ -131,6 +134,7 @@ def task_checks(task: Task | str) -> list[Check]:
             "its evaluation changes nothing": trial.pure,
             "its scores are in range and can be traced to examples": trial.in_range,
             "its scores are the same at any batch size": trial.any_batch_size,
+            "its scores follow from its predictions": trial.rescored,
         }
     )
 
@@ -246,12 +250,30 @@ class ToyTask(Task):
                 logits = sparse_model(self.collate(part)["image"].to(device))
                 predictions |= zip((example.id for example in part), logits.argmax(dim=1).tolist(), strict=True)
         sparse_model.train(was_training)
-        right = sum(predictions[example.id] == example.label for example in examples)
-        return Evaluation({"accuracy": 100 * right / len(examples)}, predictions)
+        return Evaluation(_accuracy(examples, predictions), predictions)
+
+    def rescored(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Accuracy."""
+        self._given(predictions)
+        return _accuracy(self.data("test"), predictions)
+
+    def outcomes(self, predictions: Mapping[str, Any]) -> Outcomes:
+        """Which are right."""
+        self._given(predictions)
+        return outcomes("accuracy", {e.id: [predictions[e.id] == e.label] for e in self.data("test")})
+
+    def _given(self, predictions: Mapping[str, Any]) -> None:
+        ids = (example.id for example in self.data("test"))
+        in_order(ids, predictions, "one of 4 classes, from 0", lambda value: type(value) is int and 0 <= value < 4)
 
     def tiny(self) -> ToyTask:
         """It is tiny."""
         return self
+
+
+def _accuracy(examples: Sequence[_ToyExample], predictions: Mapping[str, int]) -> dict[str, float]:
+    right = sum(predictions[example.id] == example.label for example in examples)
+    return {"accuracy": 100 * right / len(examples)}
 
 
 # -- sparsifiers
@@ -608,6 +630,30 @@ class _TaskTrial:
             assert _alike(score, other.scores[name]), (
                 f"the score {name!r} is {score} in batches of 3, {other.scores[name]} in batches of 8"
             )
+
+    def rescored(self) -> None:
+        task = self.tiny
+        found = task.evaluate(self.trained[0], "test")
+        stored = json.loads(files.canonical(found.predictions))
+        try:
+            again, each = task.rescored(stored), task.outcomes(stored)
+        except UsageError as error:
+            raise Skipped(f"{error}, or nobody can verify its results") from None
+        for name in found.scores.keys() | again.keys():
+            one, other = found.scores.get(name), again.get(name)
+            assert one == other, f"the score {name!r} is {one}, but {other} from its predictions"
+        ids, score = files.digest(sorted(found.predictions)), found.scores[task.metric.name]
+        assert each.examples == ids, "its outcomes are of other examples than its predictions"
+        assert math.isclose(each.score(), score, rel_tol=1e-9, abs_tol=1e-9), (
+            f"{task.metric.name} is {score}, but {each.score()} from its outcomes"
+        )
+        for wrong in ({}, {**stored, "no such example": next(iter(stored.values()))}):
+            for method in (task.rescored, task.outcomes):
+                try:
+                    method(wrong)
+                except InvalidInput:
+                    continue
+                raise AssertionError(f"{method.__name__}() takes predictions for other examples than those of the test")
 
 
 def _surroundings(model: nn.Module) -> dict[str, Any]:

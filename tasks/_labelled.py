@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smcbench.feed import to_device
-from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Split, Task
+from smcbench.results.outcomes import Outcomes, outcomes
+from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Split, Task, in_order
 
 from . import _metrics, _qualified, _recipes
 from ._evaluating import chunks, evaluating
 
 _DECIMALS = 5
 """Of a predicted number: more would tell one batch size from another."""
+_LARGEST = 1e100
+"""Prediction of a number: the sums of the squares of such are finite."""
 
 
 class Lazy(Sequence[Any]):
@@ -99,6 +103,31 @@ class Labelled(Task):
         """All scores of predictions in the order of the split."""
         labels = self.labels(split)
         return {name: _metrics.METRICS[name](labels, predictions) for name in self.metrics}
+
+    def rescored(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """All scores of predictions by id."""
+        return self.score("test", self._given(predictions))
+
+    def outcomes(self, predictions: Mapping[str, Any]) -> Outcomes:
+        """Which are right; of two classes their confusion; of numbers the pairs of prediction and label."""
+        found = zip(self._ids(), self.labels("test"), self._given(predictions), strict=True)
+        values = {id_: _metrics.outcome(self.metrics[0], label, given) for id_, label, given in found}
+        return outcomes(_metrics.KINDS[self.metrics[0]], values, *self.shares())
+
+    def shares(self) -> tuple[Mapping[str, str], Mapping[str, float]] | tuple[None, None]:
+        """Groups of the test examples by id, and what share of the score each is; none: all examples count alike."""
+        return None, None
+
+    def _ids(self) -> list[str]:
+        return [example.id for example in self.data("test")]
+
+    def _given(self, predictions: Mapping[str, Any]) -> list[Any]:
+        """In the order of the test split."""
+        if (classes := self.classes) is None:
+            return in_order(self._ids(), predictions, "a number", lambda value: type(value) in (int, float)
+                            and math.isfinite(value) and abs(value) <= _LARGEST)  # fmt: skip
+        wanted = f"one of {classes} classes, from 0"
+        return in_order(self._ids(), predictions, wanted, lambda value: type(value) is int and 0 <= value < classes)
 
     def majority(self) -> Mapping[str, float]:
         """The scores on the test split of always giving the commonest training label (of a number: their mean)."""

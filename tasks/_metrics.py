@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from smcbench.results.outcomes import Kind
+
 Scores = Sequence[float]
 
 
@@ -72,6 +74,20 @@ def _imported(name: str) -> Any:
         random.setstate(state)
 
 
+def outcome(metric: str, label: float, prediction: float) -> tuple[float, ...]:
+    """What one example adds to a metric, as :mod:`smcbench.results.outcomes` has it.
+
+    >>> outcome("accuracy", 1, 1), outcome("f1", 1, 0)
+    ((True,), (False, False, True, False))
+    """
+    if metric == "accuracy":
+        return (label == prediction,)
+    if metric in ("f1", "matthews"):
+        yes, said = label == 1, prediction == 1
+        return yes and said, said and not yes, yes and not said, not (yes or said)
+    return prediction, label
+
+
 METRICS: dict[str, Callable[[Scores, Scores], float]] = {
     "accuracy": accuracy,
     "f1": f1,
@@ -79,3 +95,11 @@ METRICS: dict[str, Callable[[Scores, Scores], float]] = {
     "pearson": pearson,
     "spearman": spearman,
 }
+KINDS: dict[str, Kind] = {
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "matthews": "matthews",
+    "pearson": "pearson",
+    "spearman": "spearman",
+}
+"""What their outcomes are called."""

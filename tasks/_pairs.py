@@ -52,6 +52,12 @@ class Pair(NamedTuple):
     def direction(self) -> str:
         return self.id.split("/")[1]
 
+    @property
+    def sentence(self) -> str:
+        """What is said, whichever the languages."""
+        corpus, _, rest = self.id.split("/", 2)
+        return f"{corpus}/{rest}"
+
 
 @dataclass(frozen=True)
 class Selection:

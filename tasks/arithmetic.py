@@ -33,15 +33,16 @@ from smcbench.errors import InvalidInput
 from smcbench.feed import to_device
 from smcbench.parts import Pooled
 from smcbench.recipe import Recipe
+from smcbench.results.outcomes import Outcomes, outcomes
 from smcbench.sources import Requirement
-from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task
+from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task, in_order
 
 from . import _arithmetic_mini as mini
 from . import _metrics, _qualified, _recipes
 from ._datasets import dataset
 from ._evaluating import chunks, evaluating
 from ._expressions import is_right
-from ._problems import Encoded, Ready, Source, constants, folds, problems, ready, repeated
+from ._problems import Encoded, Problem, Ready, Source, constants, folds, problems, ready, repeated
 from ._recipes import recipe
 from ._solvers import Network, Solver
 from ._text import CHECKPOINTS, MINILM, ROBERTA_BASE, Encoder
@@ -49,6 +50,8 @@ from ._trees import END
 
 BEAMS, LONGEST = 5, 45
 """Of the search, and tokens of an expression at most (GTS)."""
+_LONGEST = 4096
+"""Characters of an expression that somebody sends."""
 _LOOK = 500
 """Most validation problems: methods look at them often."""
 _OWN_LR = 1e-4
@@ -200,6 +203,22 @@ class Arithmetic(Task):
                     found[each.id] = known.written(expression)
         return Evaluation(_scores(data, found), {each.id: found[each.id] for each in data})
 
+    def rescored(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """Accuracies of expressions."""
+        return _scores(self._asked(predictions), predictions)
+
+    def outcomes(self, predictions: Mapping[str, Any]) -> Outcomes:
+        """Which have the right value."""
+        asked = self._asked(predictions)
+        return outcomes("accuracy", {each.id: [_right(each.problem, predictions)] for each in asked})
+
+    def _asked(self, predictions: Mapping[str, Any]) -> Sequence[Encoded]:
+        """The test problems, each of which has an expression now."""
+        data, wanted = self.data("test"), f"a text of at most {_LONGEST} characters"
+        ids = (each.id for each in data)
+        in_order(ids, predictions, wanted, lambda value: isinstance(value, str) and len(value) <= _LONGEST)
+        return data
+
     @property
     def qualification(self) -> Qualification | None:
         """As measured."""
@@ -260,10 +279,14 @@ def _links(example: Encoded, size: int) -> Tensor:
 def _scores(data: Sequence[Encoded], found: Mapping[str, str]) -> dict[str, float]:
     """Value accuracy, and the share of expressions that are the given ones."""
     asked = [each.problem for each in data]
-    right = [is_right(found[p.id].split(), p.numbers, p.answer) for p in asked]
+    right = [_right(p, found) for p in asked]
     equal = [found[p.id] == " ".join(p.equation) for p in asked]
     yes = [1] * len(asked)
     return {"accuracy": _metrics.accuracy(yes, right), "accuracy/equation": _metrics.accuracy(yes, equal)}
+
+
+def _right(problem: Problem, found: Mapping[str, str]) -> bool:
+    return is_right(found[problem.id].split(), problem.numbers, problem.answer)
 
 
 def _whole(task: Arithmetic) -> Task:

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from smcbench import files
 from smcbench.feed import to_device
 from smcbench.recipe import Recipe
+from smcbench.results.outcomes import Outcomes, outcomes
 from smcbench.sources import DATA, MODELS, Requirement, root_of
-from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task, nearest
+from smcbench.task import Batch, Evaluation, Metric, Outputs, Qualification, Scope, Split, Task, in_order, nearest
 
 from . import _cldr, _qualified, _recipes
 from ._beam import beam_search, greedy
@@ -45,6 +46,8 @@ _TOKENS = {"cpu": 1 << 10, "cuda": 1 << 14}
 """Padded source tokens of a batch for evaluation, before there are beams."""
 _LOGITS = {"cpu": 1 << 25, "cuda": 1 << 28}
 """Most logits of a step: sentences x beams x vocabulary; 128 MiB and 1 GiB in fp32."""
+_LONGEST = 1 << 14
+"""Characters of a translation that somebody sends."""
 _TOKENIZERS = {"my": "char", "zh": "zh"}
 """sacreBLEU's, of target languages that put no spaces between words; for all others, Gujarati too, 13a."""
 
@@ -131,6 +134,30 @@ class Translation(Task):
         predictions = dict(zip(ids, self.texts([written[id_] for id_ in ids]), strict=True))
         return Evaluation(self.score(split, predictions), predictions)
 
+    def rescored(self, predictions: Mapping[str, Any]) -> dict[str, float]:
+        """All scores of translations."""
+        self._given(predictions)
+        return self.score("test", predictions)
+
+    def outcomes(self, predictions: Mapping[str, Any]) -> Outcomes:
+        """Which n-grams match; a sentence is drawn for all directions it stands in."""
+        pairs = self._given(predictions)
+        corpora = {d: {p.corpus for p in pairs if p.direction == d} for d in {p.direction for p in pairs}}
+        return outcomes(
+            "bleu",
+            {pair.id: _matches(pair, predictions[pair.id]) for pair in pairs},
+            {pair.id: f"{pair.direction}/{pair.corpus}" for pair in pairs},
+            {f"{d}/{corpus}": 1 / len(some) for d, some in corpora.items() for corpus in some},
+            {pair.id: pair.sentence for pair in pairs},
+        )
+
+    def _given(self, predictions: Mapping[str, Any]) -> Sequence[Pair]:
+        """The test pairs, each of which has a translation now."""
+        pairs, wanted = self.data("test"), f"a text of at most {_LONGEST} characters"
+        ids = (pair.id for pair in pairs)
+        in_order(ids, predictions, wanted, lambda value: isinstance(value, str) and len(value) <= _LONGEST)
+        return pairs
+
     @property
     def qualification(self) -> Qualification | None:
         """As measured."""
@@ -144,9 +171,26 @@ def _bleu(pairs: Sequence[Pair], predictions: Mapping[str, str]) -> float:
     """Of one direction. sacrebleu's arithmetic gives a perfect corpus a little more than 100, hence the bound."""
     from sacrebleu import corpus_bleu
 
-    tokenizer = _TOKENIZERS.get(pairs[0].direction.split("-")[1], "13a")
+    tokenizer = _tokenizer(pairs[0].direction)
     found = corpus_bleu([predictions[p.id] for p in pairs], [[p.target for p in pairs]], tokenize=tokenizer)
     return min(100.0, float(found.score))
+
+
+def _tokenizer(direction: str) -> str:
+    return _TOKENIZERS.get(direction.split("-")[1], "13a")
+
+
+def _matches(pair: Pair, prediction: str) -> list[float]:
+    """Matching n-grams, all n-grams, and the lengths of translation and reference: a corpus of one sentence."""
+    found = _counter(_tokenizer(pair.direction)).corpus_score([prediction], [[pair.target]])
+    return [*found.counts, *found.totals, found.sys_len, found.ref_len]
+
+
+@functools.cache
+def _counter(tokenizer: str) -> Any:
+    from sacrebleu.metrics import BLEU
+
+    return BLEU(tokenize=tokenizer)
 
 
 def _chrf(pairs: Sequence[Pair], predictions: Mapping[str, str]) -> float:

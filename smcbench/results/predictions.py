@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from smcbench.errors import InvalidInput
 NAME = "predictions.jsonl.zst"
 LIMIT = 1 << 30
 """Bytes that a file may unfold to."""
+_ALWAYS, _TIMES = 1 << 24, 256
+"""Bytes that any file may unfold to, and how many times its size a larger one may."""
 
 
 def encode(predictions: Mapping[str, Any], run: str | None = None) -> bytes:
@@ -43,18 +44,18 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InvalidInput: missing, not zstandard, not JSON lines, an id twice; the message names file and line.
     """
-    return _read(path, shared=False).get("", {})
+    return _read(path, LIMIT, shared=False).get("", {})
 
 
-def read_runs(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the predictions of several runs that share a file, by run."""
-    return _read(path, shared=True)
+def read_runs(path: Path, limit: int = LIMIT) -> dict[str, dict[str, Any]]:
+    """Read the predictions of several runs that share a file of at most ``limit`` bytes unfolded, by run."""
+    return _read(path, limit, shared=True)
 
 
-def _read(path: Path, shared: bool) -> dict[str, dict[str, Any]]:
+def _read(path: Path, limit: int, shared: bool) -> dict[str, dict[str, Any]]:
     keys = {"id", "prediction", "run"} if shared else {"id", "prediction"}
     result: dict[str, dict[str, Any]] = {}
-    for number, line in _lines(path):
+    for number, line in _lines(path, limit):
         where = f"{path}:{number}"
         value = files.parse_json(line, where)
         if not isinstance(value, dict) or set(value) != keys:
@@ -75,27 +76,32 @@ def compress(raw: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=19, write_checksum=True).compress(raw)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a compressed file, never unfolding more than ``LIMIT`` bytes."""
+def _lines(path: Path, limit: int) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a compressed file."""
+    return ((number, line) for number, line in enumerate(unfold(path, limit).split("\n"), 1) if line)
+
+
+def unfold(path: Path, limit: int) -> str:
+    """The text of a file that :func:`compress` made.
+
+    How large it is stands at its beginning, so that what is too large is refused before any of it is unfolded.
+
+    Raises:
+        InvalidInput: missing, not zstandard-compressed UTF-8 text, or too much; the message names the file.
+    """
     import zstandard
 
     try:
-        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(path.read_bytes())) as stream:
-            raw = _take(iter(lambda: stream.read(1 << 20), b""), path)
-        return ((number, line) for number, line in enumerate(raw.decode().split("\n"), 1) if line)
+        raw = path.read_bytes()
+        limit, size = min(limit, max(_ALWAYS, _TIMES * len(raw))), zstandard.frame_content_size(raw)
+        if size < 0:
+            raise InvalidInput(f"{path}: does not say how large it is unfolded; compress it as a whole")
+        if size > limit:
+            raise InvalidInput(f"{path}: unfolds to more than {limit:,} bytes")
+        return zstandard.ZstdDecompressor().decompress(raw, allow_extra_data=False).decode()
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such file") from None
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from None
     except (zstandard.ZstdError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: not zstandard-compressed UTF-8 text ({error})") from None
-
-
-def _take(chunks: Iterable[bytes], path: Path) -> bytes:
-    parts, size = [], 0
-    for chunk in chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size > LIMIT:
-            raise InvalidInput(f"{path}: unfolds to more than {LIMIT} bytes")
-    return b"".join(parts)
