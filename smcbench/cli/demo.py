@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -26,6 +27,7 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     from smcbench import cell
     from smcbench.cli import planning
     from smcbench.cli.board import FILE
+    from smcbench.cli.compare import scored
     from smcbench.cli.following import follow
     from smcbench.results import leaderboard
     from smcbench.results.compare import compare
@@ -41,10 +43,13 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     console.print(f"{len(planned)} cells with shortened recipes, {done} of them done; the store is {out}")
     result = follow(planned, workers, console)
 
-    records = list(Store(out).find())
-    board = leaderboard.build(from_records(records, *planning.pinned(battery)))
+    store = Store(out)
+    records = list(store.find())
+    outcomes = scored(store, records)
+    submissions = from_records(records, *planning.pinned(battery))
+    board = leaderboard.build([replace(each, outcomes=outcomes) for each in submissions])
     leaderboard.write_board(out / FILE, board)
-    compared = compare(records, COMPARED, battery.margin)
+    compared = compare(records, COMPARED, battery.margin, outcomes=outcomes)
     print(f"\nLEADERBOARD of the demo\n\n{render(board)}\n\nCOMPARISON\n\n{render(compared)}")
     print(result.summary())
     print(

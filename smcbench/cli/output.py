@@ -62,15 +62,15 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False))
 
 
-def print_results(what: Comparison | Board, form: Form, json: bool) -> None:
-    """A comparison or a board, as asked for."""
+def print_results(what: Comparison | Board, form: Form, json: bool, *, mix: bool = False) -> None:
+    """A comparison or a board, as asked for; with ``mix`` a board's submissions all in one order."""
     from smcbench.results.table import render
 
     match Form.JSON if json else form:
         case Form.TEXT:
-            text = render(what, "text")
+            text = render(what, "text", mix=mix)
         case Form.MARKDOWN:
-            text = render(what, "markdown")
+            text = render(what, "markdown", mix=mix)
         case Form.CSV:
             text = render(what, "csv")
         case Form.JSON:

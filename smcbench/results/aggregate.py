@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, SupportsFloat, get_args
 
 from smcbench import files
 from smcbench.results.record import Category, MetricInfo, RunRecord, TaskRef
 from smcbench.results.shape import Digest, Line, Name, RunId
 
+Track = Literal["one-shot", "1x", "2.5x", "5x", "10x", "beyond"]
+"""How much training, from the public checkpoint on, in dense trainings of the standard budget."""
+Level = Literal["claimed", "recompute (scores)", "recompute", "reevaluate", "retrain"]
+"""How far a run was verified, from least to most."""
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+Table = tuple[str, str, float]
+"""What may be compared: a task by name and digest, and a budget."""
 SLACK = 1e-9
 """Rounding noise that does not turn a match into a miss."""
 
@@ -63,21 +73,43 @@ class Row:
     category: Category | None
     """As measured; None if the seeds disagree."""
     runs: tuple[RunId, ...]
+    low: float | None = None
+    high: float | None = None
+    """95 % interval of the mean over seeds and examples; None without outcomes. Of few seeds it borrows from the other
+    rows of the cell how much seeds matter; if nobody has several, it is over examples alone."""
     submission: Name | None = None
     battery: Digest | None = None
+    track: Track | None = None
+    """That of the dearest row of its submission at the same budget: among which it is ranked."""
+    level: Level = "claimed"
+    """How far the least verified of its runs was verified."""
 
     @property
-    def table(self) -> tuple[str, str, float]:
+    def table(self) -> Table:
         """Rows are comparable iff this is equal: task by name and digest, and budget."""
         return self.task.name, self.task.digest, self.budget
+
+    @property
+    def by_seed(self) -> dict[int, RunId]:
+        """Its runs by seed."""
+        return {int(seed): run for seed, run in zip(self.scores, self.runs, strict=True)}
+
+    @property
+    def scale(self) -> float | None:
+        """What a point of the metric is in normalised quality; None without a dense reference, or if that is chance."""
+        room = 0.0 if self.dense is None else self.dense.mean - self.metric.chance
+        return 1 / room if room else None
 
 
 @dataclass(frozen=True)
 class BreakPoint:
-    """The highest sparsity measured at which a sparsifier matches dense on a task; None if it never does.
+    """Up to which sparsity a sparsifier matches dense on a task.
 
-    ``monotone`` says whether it also matches at all lower sparsities measured; where it does not, treat the number
-    with suspicion.
+    ``sparsity`` is the highest one measured at which it does; None if it never does. ``monotone`` says whether it also
+    matches at all lower ones measured; where it does not, treat the number with suspicion. ``estimate`` is where the
+    distance to dense first crosses the margin, interpolated in level between the sparsities measured (``ladder``) and
+    from dense itself at 0; ``low`` and ``high`` its 95 % interval. ``open``: it never crosses, the estimate is the
+    highest sparsity measured and the true one lies beyond.
     """
 
     sparsifier: Line
@@ -86,6 +118,11 @@ class BreakPoint:
     budget: float
     sparsity: float | None
     monotone: bool
+    ladder: tuple[float, ...]
+    estimate: float
+    open: bool
+    low: float | None = None
+    high: float | None = None
     submission: Name | None = None
     battery: Digest | None = None
 
@@ -96,7 +133,9 @@ def spread(values: Sequence[float]) -> Spread:
     >>> spread([1.0, 2.0, 3.0])
     Spread(mean=2.0, std=1.0, n=3)
     """
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+    mean, n = statistics.fmean(values), len(values)
+    squares = math.fsum((value - mean) * (value - mean) for value in values)
+    return Spread(mean, math.sqrt(squares / (n - 1)) if n > 1 else None, n)
 
 
 def margin_of(dense: Spread, fraction: float) -> float:
@@ -108,6 +147,24 @@ def margin_of(dense: Spread, fraction: float) -> float:
     return max(dense.std or 0.0, fraction * abs(dense.mean))
 
 
+def lowest(levels: Iterable[Level]) -> Level:
+    """The least of some levels of verification.
+
+    >>> lowest(["retrain", "recompute", "reevaluate"])
+    'recompute'
+    """
+    return min(levels, key=LEVELS.index, default="claimed")
+
+
+def rounded(value: SupportsFloat) -> float:
+    """So far that the last bits of another machine's arithmetic do not show.
+
+    >>> rounded(0.1 + 0.2)
+    0.3
+    """
+    return round(float(value), 9) + 0.0
+
+
 def rows(records: Iterable[RunRecord], dense: Iterable[RunRecord], fraction: float) -> list[Row]:
     """Rows by task, budget, sparsity and label; records of other task versions or budgets are never mixed.
 
@@ -116,40 +173,14 @@ def rows(records: Iterable[RunRecord], dense: Iterable[RunRecord], fraction: flo
         dense: dense references, of these and of other tasks.
         fraction: the margin of the battery.
     """
-    references: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    references: dict[Table, list[float]] = defaultdict(list)
     for record in dense:
-        references[_table(record)].append(record.score)
-    cells: dict[tuple[tuple[str, str, float], float, str], list[RunRecord]] = defaultdict(list)
+        references[table_of(record)].append(record.score)
+    cells: dict[tuple[Table, float, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        cells[_table(record), record.spec.sparsity, record.spec.sparsifier.label].append(record)
+        cells[table_of(record), record.spec.sparsity, record.spec.sparsifier.label].append(record)
     known = {table: spread(scores) for table, scores in references.items()}
     return [_row(cells[key], known.get(key[0]), fraction) for key in sorted(cells)]
-
-
-def break_points(rows: Iterable[Row]) -> list[BreakPoint]:
-    """One for each sparsifier and table that has a dense reference; dense itself has none."""
-    ladders: dict[tuple[str, str, tuple[str, str, float]], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.sparsity > 0 and row.matching is not None:
-            ladders[row.sparsifier, row.submission or "", row.table].append(row)
-    found = []
-    for _, ladder in sorted(ladders.items()):
-        matching = [r.sparsity for r in ladder if r.matching]
-        highest = max(matching, default=None)
-        first = ladder[0]
-        found.append(
-            BreakPoint(
-                sparsifier=first.sparsifier,
-                task=first.task.name,
-                task_digest=first.task.digest,
-                budget=first.budget,
-                sparsity=highest,
-                monotone=all(r.matching for r in ladder if highest is not None and r.sparsity <= highest),
-                submission=first.submission,
-                battery=first.battery,
-            )
-        )
-    return found
 
 
 def unique(records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[str]]:
@@ -167,7 +198,7 @@ def unique(records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[str]]:
     identities: dict[str, dict[str, RunRecord]] = defaultdict(dict)
     newest: dict[tuple[str, str], RunRecord] = {}
     for record in runs.values():
-        key = (_identity(record), f"{_table(record)} {record.spec.sparsity!r} {record.spec.seed}")
+        key = (_identity(record), f"{table_of(record)} {record.spec.sparsity!r} {record.spec.seed}")
         other = newest.setdefault(key, record)
         if other is not record:
             old, newest[key] = sorted((other, record), key=_age)
@@ -221,7 +252,8 @@ def _row(records: list[RunRecord], dense: Spread | None, fraction: float) -> Row
     )
 
 
-def _table(record: RunRecord) -> tuple[str, str, float]:
+def table_of(record: RunRecord) -> Table:
+    """The table that a record belongs to."""
     return record.spec.task.name, record.spec.task.digest, record.spec.budget
 
 
