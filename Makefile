@@ -15,7 +15,7 @@ SITE := import sysconfig; site = sysconfig.get_path("purelib")
 export OMP_NUM_THREADS := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: install demo test test-all lint bench fairseq clean
+.PHONY: install demo test test-all lint bench page fairseq clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -39,6 +39,11 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(VENV)/bin/pytest tests/benchmarks --benchmark-enable --benchmark-only -s -o python_files='bench_*.py'
+
+# The report in Chromium, which must be there.
+page: $(INSTALLED)
+	@$(PIP) install -c constraints.txt -e '.[page]'
+	$(VENV)/bin/pytest -m page tests/test_page.py
 
 fairseq: $(FAIRSEQ)/installed
 	$(FAIRSEQ)/bin/python -m pytest -m 'fairseq and not slow' tests/test_fairseq.py

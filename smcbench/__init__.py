@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smcbench.cell import run as run
     from smcbench.recipe import Recipe as Recipe
+    from smcbench.results.frame import load_leaderboard as load_leaderboard
     from smcbench.session import Session as Session
     from smcbench.sparsifier import Sparsifier as Sparsifier
     from smcbench.sparsity.mask import Mask as Mask
@@ -34,6 +35,7 @@ _HOMES = {
     "State": "state",
     "Step": "trainer",
     "Task": "task",
+    "load_leaderboard": "results.frame",
     "run": "cell",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -633,7 +633,11 @@ def test_ci_leaves_fairseq_out_only_where_it_cannot_be(
     compiler: bool, offered: bool, expected: tuple[int, str], tmp_path: Path
 ) -> None:
     """With a ``make`` for which only fairseq fails."""
-    commands = {"bin/make": '[ "${1#fairseq}" = "$1" ]', ".venv/bin/python": "true" if offered else "false"}
+    commands = {
+        "bin/make": '[ "${1#fairseq}" = "$1" ]',
+        "bin/chromium": "true",
+        ".venv/bin/python": "true" if offered else "false",
+    }
     commands |= {"bin/g++": "true"} if compiler else {}
     for name, command in commands.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,8 @@ LAYERS = """
     testing
     fairseq
     convert
+    packing
+    verify
     checkpoint  naming
     cell  controls
     plugins  provenance
@@ -41,6 +43,7 @@ LAYERS = """
     recipe  seeds
     sparsity
     --- no torch below this line
+    report
     results  sources
     files
     errors
