@@ -99,15 +99,19 @@ def note_failure(
 
 def spec_of(task: Task, named: plugins.Named, sparsity: float, seed: int, budget: float) -> r.RunSpec:
     """The identity of a cell."""
-    reference = r.SparsifierRef(
+    place = r.TaskRef(task.name, task.version, task.digest(), task.scope, task.family)
+    return r.RunSpec(place, reference(named), sparsity, seed, budget)
+
+
+def reference(named: plugins.Named) -> r.SparsifierRef:
+    """A sparsifier as a record names it."""
+    return r.SparsifierRef(
         name=named.name.rsplit("/", 1)[-1],
         label=named.label,
         version=named.sparsifier.version,
         parameters=named.sparsifier.parameters(),
         digest=_digest(named),
     )
-    place = r.TaskRef(task.name, task.version, task.digest(), task.scope, task.family)
-    return r.RunSpec(place, reference, sparsity, seed, budget)
 
 
 def _digest(named: plugins.Named) -> str | None:
@@ -287,7 +291,7 @@ def _in_place_of(
             weights=sum(t.numel() for t in tensors),
             zeros=sum(t.numel() for t in tensors) - getattr(found, name).weights + getattr(found, name).zeros,
         )
-        for name, tensors in _counted(session.model, session.weights).items()
+        for name, tensors in counted(session.model, session.weights).items()
     }
     densities = {name: kept[name] / weight.numel() for name, weight in session.weights.items()}
     return r.Denominators(**counts), densities, session.flops
@@ -390,13 +394,13 @@ def denominators(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> r.Den
                 weights=sum(t.numel() for t in tensors),
                 zeros=sum(t.numel() - int(torch.count_nonzero(t)) for t in tensors),
             )
-            for name, tensors in _counted(model, weights).items()
+            for name, tensors in counted(model, weights).items()
         }
     )
 
 
-def _counted(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> dict[str, list[Tensor]]:
-    """The tensors behind each denominator, tied ones once."""
+def counted(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> dict[str, list[Tensor]]:
+    """The parameters behind each denominator, tied ones once; ``weights`` are those in the task's scope."""
     layers = (nn.Linear, nn.modules.conv._ConvNd)
     return {
         "scope": list(weights.values()),

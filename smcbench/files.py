@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -79,8 +80,14 @@ def read_json(path: Path) -> Any:
         raise InvalidInput(f"{path}: not UTF-8 text") from None
 
 
+DEPTH = 64
+"""How deeply JSON may be nested: what is read goes through functions that call themselves."""
+
+
 def parse_json(text: str, where: str) -> Any:
     """Parse strict JSON text; ``where`` names it in the error.
+
+    Strict: no key twice, all numbers finite, all text Unicode, nothing nested more than ``DEPTH`` deep.
 
     >>> parse_json('{"a": 1, "a": 2}', "x.json")
     Traceback (most recent call last):
@@ -90,17 +97,36 @@ def parse_json(text: str, where: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
-            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-            raise InvalidInput(f"{where}: key {twice!r} stands twice")
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise InvalidInput(f"{where}: key {twice!r:.80} stands twice")
         return result
 
     def refuse(name: str) -> Any:
-        raise InvalidInput(f"{where}: {name} is not a JSON number")
+        raise InvalidInput(f"{where}: {name:.40} is not a JSON number")
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        return value if math.isfinite(value) else refuse(digits)
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=number)
+        if "\\u" in text:
+            canonical(value).encode()  # which half of a surrogate pair cannot be
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{where}: not valid JSON ({error})") from None
+    if text.count("[") + text.count("{") > DEPTH and _is_deep(value):
+        raise InvalidInput(f"{where}: nested more than {DEPTH} deep")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level, depth = [value], 0
+    while level and depth <= DEPTH:
+        inner = [each for each in level if isinstance(each, dict | list)]
+        level = [item for each in inner for item in (each.values() if isinstance(each, dict) else each)]
+        depth += 1
+    return bool(level)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,23 @@ import typer
 from typer.main import get_command
 
 from smcbench import __version__
-from smcbench.cli import board, check, compare, convert, data, demo, evaluate, info, init, listing, run, status
+from smcbench.cli import (
+    board,
+    check,
+    compare,
+    convert,
+    data,
+    demo,
+    evaluate,
+    info,
+    init,
+    listing,
+    report,
+    run,
+    status,
+    submit,
+    verify,
+)
 from smcbench.errors import SmcbenchError, describe
 
 DEBUG = "SMCBENCH_DEBUG"
@@ -33,8 +49,11 @@ for name, verb in (
     ("run", run.run),
     ("status", status.status),
     ("eval", evaluate.evaluate),
+    ("submit", submit.submit),
+    ("verify", verify.verify),
     ("convert", convert.convert),
     ("compare", compare.compare),
+    ("report", report.report),
     ("demo", demo.demo),
 ):
     app.command(name)(verb)
@@ -86,5 +105,6 @@ def _interrupted() -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print("smcbench:", " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    print("smcbench:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
     return code

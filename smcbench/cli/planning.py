@@ -143,7 +143,7 @@ def standing(board: Path) -> dict[str, RunRecord]:
     found: dict[str, RunRecord] = {}
     for path in sorted((board / "submissions").glob(f"*/{submission.RECORDS}")):
         try:
-            found |= {record.run: record for record in submission._read_records(path)}
+            found |= {record.run: record for record in submission.read_records(path)}
         except InvalidInput as error:
             note(f"not counted as done: {error}")
     return found

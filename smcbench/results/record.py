@@ -126,7 +126,7 @@ class SparsityReport:
     kept: int
     total: int
     denominators: Denominators
-    layers: Mapping[str, float]
+    layers: Mapping[shape.Line, float]
     parts: int | None = None
     """Trainings that were pooled, where there was more than one: each kept its own count, rounded by itself."""
 
@@ -204,15 +204,15 @@ class Source:
 class Provenance:
     """Where the numbers come from; recorded, but no part of the identity (except ``engine``)."""
 
-    smcbench: str
+    smcbench: shape.Line
     engine: int
-    commit: str | None
+    commit: shape.Line | None
     dirty: bool | None
-    python: str
-    torch: str
-    device: str
+    python: shape.Line
+    torch: shape.Line
+    device: shape.Line
     threads: int
-    created: str
+    created: shape.Line
     source: Source
 
 
@@ -224,7 +224,7 @@ class RunRecord:
     run: shape.RunId
     spec: RunSpec
     metric: MetricInfo
-    scores: Mapping[str, float]
+    scores: Mapping[shape.Line, float]
     sparsity: SparsityReport
     cost: Cost
     conduct: Conduct
@@ -266,9 +266,9 @@ class RunRecord:
         if record.run != expected:
             raise InvalidInput(f"{where}: run is {record.run!r}, but its spec has the id {expected!r}; it was edited")
         found, scope = record.sparsity, record.sparsity.denominators.scope
-        parts = found.parts or 1
+        parts, prefixes = found.parts or 1, {name.partition(".")[0] for name in found.layers}
         if found.parts is not None and (
-            parts < 2 or {name.partition(".")[0] for name in found.layers} != {str(n) for n in range(parts)}
+            parts < 2 or parts != len(prefixes) or prefixes != {str(n) for n in range(parts)}
         ):
             raise InvalidInput(f"{where}: sparsity has layers of other parts than the {parts} it claims")
         if (

@@ -26,10 +26,14 @@ class Pattern:
 
 Digest = Annotated[str, Pattern("[0-9a-f]{8,64}")]
 RunId = Annotated[str, Pattern("[0-9a-f]{12}")]
-Line = Annotated[str, Pattern(r"[^\x00-\x1f\x7f]{1,200}")]
-"""What people read: no line breaks, no control characters."""
-Name = Annotated[str, Pattern(r"[a-z0-9][a-z0-9._-]{0,63}")]
-"""What may become a file name anywhere: no case, no separators, no leading dot."""
+UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+"""Control characters, line breaks, and what turns the direction of writing: the inside of a class in a pattern."""
+Line = Annotated[str, Pattern(f"[^{UNSEEN}]{{1,200}}")]
+"""What people read."""
+Word = Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9 ._@+()=,-]{0,99}")]
+"""What is looked up among what is installed: never a path, nor a module."""
+Name = Annotated[str, Pattern(r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$))[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9_-])?")]
+"""What may become a file name anywhere: no case, no separators, no dot at either end, no name that Windows keeps."""
 
 
 def plain(value: Any) -> Any:
@@ -93,7 +97,8 @@ def _describe(hint: Any, found: dict[str, Any]) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"enum": list(arguments)}
     if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": _describe(arguments[1], found)}
+        names = {} if arguments[0] is str else {"propertyNames": _describe(arguments[0], found)}
+        return {"type": "object", **names, "additionalProperties": _describe(arguments[1], found)}
     if origin is tuple:
         return {"type": "array", "items": _describe(arguments[0], found)}
     if origin in (typing.Union, types.UnionType):
@@ -121,7 +126,7 @@ def _reader(hint: Any) -> Reader:
     if origin is typing.Literal:
         return _choice(arguments)
     if origin in (dict, Mapping):
-        return _mapping(_reader(arguments[1]))
+        return _mapping(_reader(arguments[0]), _reader(arguments[1]))
     if origin is tuple:
         return _sequence(_reader(arguments[0]))
     if origin in (typing.Union, types.UnionType):
@@ -139,7 +144,7 @@ def _object(shape: type) -> Reader:
             raise InvalidInput(f"{where}: must be an object with the keys {', '.join(fields)}, not {_show(value)}")
         for key in value:
             if key not in fields:
-                raise InvalidInput(f"{where}: unknown key {key!r}; known are {', '.join(fields)}")
+                raise InvalidInput(f"{where}: unknown key {_show(key)}; known are {', '.join(fields)}")
         for key in needed:
             if key not in value:
                 raise InvalidInput(f"{where}: key {key!r} is missing")
@@ -195,14 +200,16 @@ def _number(value: Any, where: str) -> float:
 
 
 def _anything(value: Any, where: str) -> Any:
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, int):
         return value
+    if type(value) is str:
+        return _plain(value, where)
     if type(value) is float:
         return _number(value, where)
     if isinstance(value, list | tuple):
         return [_anything(item, f"{where}: {i}") for i, item in enumerate(value)]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _anything(item, f"{where}: {key}") for key, item in value.items()}
+        return {_plain(key, where): _anything(item, f"{where}: {_word(key)}") for key, item in value.items()}
     raise InvalidInput(f"{where}: must be plain JSON, not {_show(value)}")
 
 
@@ -215,11 +222,11 @@ def _choice(choices: tuple[Any, ...]) -> Reader:
     return reader
 
 
-def _mapping(item: Reader) -> Reader:
+def _mapping(name: Reader, item: Reader) -> Reader:
     def reader(value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise InvalidInput(f"{where}: must be an object, not {_show(value)}")
-        return {key: item(content, f"{where}: {key}") for key, content in value.items()}
+        return {name(key, where): item(content, f"{where}: {_word(key)}") for key, content in value.items()}
 
     return reader
 
@@ -235,6 +242,25 @@ def _sequence(item: Reader) -> Reader:
 
 def _optional(inner: Reader) -> Reader:
     return lambda value, where: None if value is None else inner(value, where)
+
+
+_HIDDEN = re.compile(f"(?![\\n\\t])[{UNSEEN}]")
+
+
+def is_text(value: str) -> bool:
+    """Whether this has nothing in it that cannot be seen but line breaks and tabs."""
+    return _HIDDEN.search(value) is None
+
+
+def _plain(value: str, where: str) -> str:
+    if not is_text(value):
+        raise InvalidInput(f"{where}: must be a text without control characters, not {_show(value)}")
+    return value
+
+
+def _word(key: str) -> str:
+    """A key as part of a message."""
+    return key if len(key) <= 80 and key.isprintable() else _show(key)
 
 
 def _show(value: Any) -> str:

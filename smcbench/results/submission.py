@@ -8,31 +8,46 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from smcbench import files
 from smcbench.errors import InvalidInput, SmcbenchError, UsageError
-from smcbench.results import aggregate, predictions, shape
-from smcbench.results.battery import DENSE, Battery, Cell, Entry, nearest, plain_name, show_sparsity
-from smcbench.results.record import RunRecord, slug
-from smcbench.results.shape import Digest, Line, Name
-from smcbench.results.store import Store
+from smcbench.results import aggregate, migrate, plausible, predictions, shape
+from smcbench.results import outcomes as outcomes_
+from smcbench.results import weights as weights_
+from smcbench.results.battery import DENSE, STANDARD, Battery, Cell, Entry, nearest, plain_name, show_sparsity
+from smcbench.results.outcomes import Outcomes
+from smcbench.results.record import MetricInfo, RunRecord, TaskRef, slug
+from smcbench.results.shape import Digest, Line, Name, RunId, Word
 
 MANIFEST = "manifest.json"
 RECORDS = "records.jsonl"
-PREDICTIONS = "predictions"
+CARD = "card.md"
+PREDICTIONS, OUTCOMES, WEIGHTS = "predictions", "outcomes", "weights"
+"""Folders with a file a task."""
+_ENDINGS = {PREDICTIONS: "jsonl.zst", OUTCOMES: "json.zst", WEIGHTS: "safetensors"}
+
+FILE_LIMIT, FOLDER_LIMIT = 1_000_000, 3_000_000
+"""Bytes of a file, and of the whole, on the standard battery: its submissions stand in the repository."""
+_LARGER = 64
+"""How many times as much those on other batteries may hold, which stand elsewhere."""
+_UNFOLDED = 16
+"""How many times the bytes of a file its contents may have."""
+_MOST_CELLS = 10_000
+_CARD_LIMIT = 50_000
 
 
 @dataclass(frozen=True)
 class BatteryTask:
     """A task of a battery as it was when the submission was made."""
 
-    task: Line
+    task: Word
     digest: Digest
     budget: float
     sparsities: tuple[float, ...]
@@ -67,6 +82,12 @@ class BatteryRef:
         """By task name."""
         return {t.task: t.digest for t in self.tasks}
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Bytes that a file of a submission may have, and all of them together."""
+        times = 1 if self.name == STANDARD else _LARGER
+        return times * FILE_LIMIT, times * FOLDER_LIMIT
+
     def cells(self, sparsifier: str) -> list[Cell]:
         """What a submission of this sparsifier holds when it is complete."""
         is_dense = plain_name(sparsifier) == DENSE
@@ -86,25 +107,51 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A file that belongs to a submission but does not stand in its folder."""
+
+    sha256: Digest
+    bytes: int
+    where: Line
+    """An address, or why it is not published."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a submission is: one sparsifier on one battery, its files by SHA-256, and the cells it lacks."""
 
-    schema: Literal[1]
+    schema: Literal[2]
     name: Name
     sparsifier: Line
     battery: BatteryRef
     files: Mapping[str, Digest]
     missing: tuple[Missing, ...]
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+    checker: Line | None = None
+    """The software that packed it; older ones do not say."""
     authors: Line | None = None
     paper: Line | None = None
+
+    def text(self) -> str:
+        """The bytes of ``manifest.json``."""
+        return json.dumps(shape.plain(self), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A manifest and its records."""
+    """A manifest, its records, and the evidence beside them.
+
+    Attributes:
+        manifest: what it is.
+        records: of its runs.
+        outcomes: of each run by its id; a run without has no interval.
+        weights: the run whose weights are in the folder, by task.
+    """
 
     manifest: Manifest
     records: tuple[RunRecord, ...]
+    outcomes: Mapping[RunId, Outcomes] = field(default_factory=dict)
+    weights: Mapping[str, RunId] = field(default_factory=dict)
 
 
 def choose(records: Iterable[RunRecord], sparsifier: str) -> list[RunRecord]:
@@ -126,85 +173,24 @@ def choose(records: Iterable[RunRecord], sparsifier: str) -> list[RunRecord]:
     raise UsageError(f"there are no records of {sparsifier!r}; there are some of {nearest(sparsifier, known)}")
 
 
-def pack(
-    store: Store,
-    battery: Battery,
-    sparsifier: str,
-    name: str,
-    out: Path,
-    task_digests: Mapping[str, str],
-    *,
-    allow_incomplete: bool = False,
-    authors: str | None = None,
-    paper: str | None = None,
-) -> Path:
-    """Write the submission folder ``out/name`` from the runs of a store, whole or not at all; the same runs give the
-    same bytes.
-
-    Raises:
-        UsageError: the battery is one that no board ranks.
-        InvalidInput: cells are missing (unless allowed), versions are mixed, or predictions do not fit their record.
-    """
-    if not battery.ranked:
-        raise UsageError(f"results of battery {battery.name} never enter a leaderboard; run --battery mini for that")
-    ref = BatteryRef.of(battery, task_digests)
-    wanted = {_key(c.task, c.sparsity, c.seed, c.budget): c for c in ref.cells(sparsifier)}
-    chosen = [r for r in choose(store.find(), sparsifier) if _of(r, ref) and _cell(r) in wanted]
-    records, _ = aggregate.unique(chosen)
-    records.sort(key=lambda r: (r.spec.task.name, r.spec.sparsity, r.spec.seed))
-    where = f"{sparsifier} on {battery.name}"
-    _one_version(records, where)
-    missing = _missing(wanted.values(), records)
-    if not records or (missing and not allow_incomplete):
-        raise InvalidInput(
-            f"{where}: {len(missing)} of {len(wanted)} cells are missing ({_some(missing)}); run them, "
-            "or pack it as incomplete"
-        )
-    contents = {RECORDS: "".join(r.text() + "\n" for r in records).encode()}
-    by_task: dict[str, list[bytes]] = defaultdict(list)
-    for record in records:
-        by_id = store.read_predictions(record.spec, record.provenance.engine)
-        if files.sha256(predictions.encode(by_id)) != record.digests.predictions:
-            folder = store.folder(record.spec, record.provenance.engine)
-            raise InvalidInput(f"{folder / predictions.NAME}: not the predictions of its record; run it again")
-        by_task[record.spec.task.name].append(predictions.encode(by_id, record.run))
-    for task, parts in by_task.items():
-        contents[_predictions_of(task)] = predictions.compress(b"".join(parts))
-    manifest = Manifest(
-        schema=1,
-        name=name,
-        sparsifier=records[0].spec.sparsifier.label,
-        battery=ref,
-        files={path: files.sha256(raw) for path, raw in contents.items()},
-        missing=missing,
-        authors=authors,
-        paper=paper,
-    )
-    shape.read(Manifest, shape.plain(manifest), "manifest")  # a bad name fails here, before anything is written
-    text = json.dumps(shape.plain(manifest), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    contents[MANIFEST] = text.encode()
-    return _write_folder(out / name, contents)
-
-
 def read_submission(folder: Path) -> Submission:
-    """Read and check a submission: shapes, digests, names, duplicates, completeness as claimed, predictions.
+    """Read and check all that a submission claims, without its tasks and without torch.
+
+    Checked are shapes, digests, sizes, names, duplicates, completeness, that no number is out of all bounds, and that
+    records, predictions, outcomes and weights tell the same story. What is not checked is whether the story is true:
+    that is for ``smcbench.verify``.
 
     Raises:
         InvalidInput: the message names the file.
     """
-    path = folder / MANIFEST
-    if folder.is_symlink() or path.is_symlink():
-        raise InvalidInput(f"{folder}: is a link; a submission is a folder of files")
-    manifest = shape.read(Manifest, files.read_json(path), str(path))
-    if manifest.name != folder.resolve().name:
-        raise InvalidInput(f"{path}: name is {manifest.name!r}, but the folder is called {folder.resolve().name!r}")
-    if manifest.battery.digest != manifest.battery.battery().digest(manifest.battery.task_digests()):
-        raise InvalidInput(f"{path}: battery: the digest is not that of the tasks, sparsities and seeds beside it")
-    _check_files(folder, manifest)
-    records = _read_records(folder / RECORDS)
+    sizes = _sizes(folder)
+    manifest = _read_manifest(folder)
+    _check_files(folder, manifest, sizes)
+    records = read_records(folder / RECORDS)
     _check_records(folder, manifest, records)
-    _check_predictions(folder, manifest, records)
-    return Submission(manifest, tuple(records))
+    examples = _check_predictions(folder, manifest, records)
+    outcomes = _read_outcomes(folder, manifest, records, examples)
+    return Submission(manifest, tuple(records), outcomes, _check_weights(folder, manifest, records))
 
 
 def read_submissions(folder: Path) -> list[Submission]:
@@ -243,8 +229,29 @@ def from_records(records: Iterable[RunRecord], battery: Battery, task_digests: M
         name = slug(label).lower()[:60]
         names[name] += 1
         name += f"-{names[name]}" if names[name] > 1 else ""
-        found.append(Submission(Manifest(1, name, label, ref, {}, _missing(wanted.values(), mine)), tuple(mine)))
+        missing = missing_of(ref, mine[0].spec.sparsifier.name, mine)
+        found.append(Submission(Manifest(2, name, label, ref, {}, missing), tuple(mine)))
     return found
+
+
+def in_battery(
+    records: Iterable[RunRecord], ref: BatteryRef, sparsifier: str
+) -> tuple[list[RunRecord], tuple[Missing, ...]]:
+    """The newest records of a sparsifier in the cells of a battery, in order, and the cells that have none.
+
+    Raises:
+        InvalidInput: they are of different versions, or of different parameters.
+    """
+    wanted = {_key(c.task, c.sparsity, c.seed, c.budget): c for c in ref.cells(sparsifier)}
+    found, _ = aggregate.unique(r for r in choose(records, sparsifier) if _of(r, ref) and _cell(r) in wanted)
+    found.sort(key=lambda r: (r.spec.task.name, r.spec.sparsity, r.spec.seed))
+    _one_version(found, f"{sparsifier} on {ref.name}")
+    return found, missing_of(ref, sparsifier, found)
+
+
+def lacking(missing: Sequence[Missing], ref: BatteryRef, sparsifier: str) -> str:
+    """What a submission lacks, for people."""
+    return f"{len(missing)} of {len(ref.cells(sparsifier))} cells are missing ({_some(missing)})"
 
 
 def _key(task: str, sparsity: float, seed: int, budget: float) -> tuple[str, float, int, float]:
@@ -261,10 +268,14 @@ def _of(record: RunRecord, ref: BatteryRef) -> bool:
     return ref.task_digests().get(record.spec.task.name) == record.spec.task.digest
 
 
-def _missing(wanted: Iterable[Cell], records: Iterable[RunRecord]) -> tuple[Missing, ...]:
+def missing_of(ref: BatteryRef, sparsifier: str, records: Iterable[RunRecord]) -> tuple[Missing, ...]:
+    """The cells of a battery of which these records of a sparsifier hold none."""
     there = {_cell(r) for r in records}
-    lacking = [c for c in wanted if _key(c.task, c.sparsity, c.seed, c.budget) not in there]
-    return tuple(Missing(c.task, c.sparsity, c.seed) for c in lacking)
+    return tuple(
+        Missing(c.task, c.sparsity, c.seed)
+        for c in ref.cells(sparsifier)
+        if _key(c.task, c.sparsity, c.seed, c.budget) not in there
+    )
 
 
 def _some(missing: Sequence[Missing]) -> str:
@@ -273,7 +284,8 @@ def _some(missing: Sequence[Missing]) -> str:
 
 def _one_version(records: Iterable[RunRecord], where: str) -> None:
     versions = {
-        (f"engine {r.provenance.engine}, version {r.spec.sparsifier.version}", r.spec.sparsifier.digest,
+        (f"{r.spec.sparsifier.name}, engine {r.provenance.engine}, version {r.spec.sparsifier.version}",
+         r.spec.sparsifier.digest,
          files.canonical(dict(r.spec.sparsifier.parameters)))
         for r in records
     }  # fmt: skip
@@ -284,23 +296,103 @@ def _one_version(records: Iterable[RunRecord], where: str) -> None:
         )
 
 
-def _predictions_of(task: str) -> str:
-    return f"{PREDICTIONS}/{slug(task)}.jsonl.zst"
+def predictions_of(task: str) -> str:
+    """Where in a submission the predictions on a task stand.
+
+    >>> predictions_of("digits")
+    'predictions/digits.jsonl.zst'
+    """
+    return _path(PREDICTIONS, task)
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    allowed = {RECORDS, *(_predictions_of(t.task) for t in manifest.battery.tasks)}
-    for name in manifest.files:
-        if name not in allowed:
-            raise InvalidInput(f"{folder / MANIFEST}: files: {name!r} is no file of a submission")
+def outcomes_of(task: str) -> str:
+    """Where the outcomes stand."""
+    return _path(OUTCOMES, task)
+
+
+def weights_of(task: str) -> str:
+    """Where the weights stand."""
+    return _path(WEIGHTS, task)
+
+
+def _path(kind: str, task: str) -> str:
+    return f"{kind}/{slug(task)}.{_ENDINGS[kind]}"
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file of a folder that holds nothing but files and folders, before any of them is opened."""
+    if folder.is_symlink() or not folder.is_dir():
+        raise InvalidInput(f"{folder}: is no folder, or a link; a submission is a folder of files")
+    sizes = {}
+    for at, folders, names in os.walk(folder):
+        for path in (Path(at, name) for name in sorted([*folders, *names])):
+            name, found = path.relative_to(folder).as_posix(), path.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                raise InvalidInput(f"{path}: is a link; a submission is a folder of files")
+            if stat.S_ISDIR(found.st_mode) and name not in _ENDINGS:
+                raise InvalidInput(f"{path}: is no folder of a submission; remove it")
+            if not stat.S_ISDIR(found.st_mode):
+                if not stat.S_ISREG(found.st_mode):
+                    raise InvalidInput(f"{path}: is no plain file; remove it")
+                sizes[name] = found.st_size
+    for name, size in sizes.items():
+        limit = FILE_LIMIT if name == MANIFEST else _LARGER * FILE_LIMIT
+        if size > limit:
+            raise InvalidInput(f"{folder / name}: has {size:,} bytes; a file like it may have {limit:,}")
+    return sizes
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    manifest = shape.read(Manifest, migrate.manifest(files.read_json(path), str(path)), str(path))
+    ref = manifest.battery
+    if manifest.name != folder.resolve().name:
+        raise InvalidInput(f"{path}: name is {manifest.name!r}, but the folder is called {folder.resolve().name!r}")
+    if len(ref.seeds) * sum(len(t.sparsities) for t in ref.tasks) > _MOST_CELLS:
+        raise InvalidInput(f"{path}: battery: has more than {_MOST_CELLS:,} cells")
+    if len({slug(t.task).lower() for t in ref.tasks}) < len({t.task for t in ref.tasks}):
+        raise InvalidInput(f"{path}: battery: two of its tasks would share their files")
+    _check_battery(ref, f"{path}: battery")
+    return manifest
+
+
+def _check_battery(ref: BatteryRef, where: str) -> None:
+    if ref != BatteryRef.of(ref.battery(), ref.task_digests()):
+        raise InvalidInput(f"{where}: the digest is not that of the tasks, sparsities and seeds beside it")
+    tables = {(t.task, t.budget) for t in ref.tasks}
+    for ok, what in (
+        (ref.tasks and ref.seeds, "has no tasks, or no seeds"),
+        (0 <= ref.margin < 1, f"margin is {ref.margin!r}, it must lie in [0, 1)"),
+        (all(seed >= 0 for seed in ref.seeds) and len({*ref.seeds}) == len(ref.seeds), "has a seed twice, or below 0"),
+        (all(t.budget > 0 for t in ref.tasks), "has a budget that is not positive"),
+        (all(0 < s < 1 for t in ref.tasks for s in t.sparsities), "has a sparsity outside (0, 1)"),
+        (all(len({*t.sparsities}) == len(t.sparsities) for t in ref.tasks), "has a sparsity twice"),
+        (len(tables) == len(ref.tasks), "has a task twice at one budget"),
+    ):
+        if not ok:
+            raise InvalidInput(f"{where}: {what}")
+
+
+def _check_files(folder: Path, manifest: Manifest, sizes: Mapping[str, int]) -> None:
+    by_task = {_path(kind, t.task) for kind in _ENDINGS for t in manifest.battery.tasks}
+    for name in [*manifest.files, *manifest.elsewhere]:
+        if name not in {RECORDS, CARD, *by_task}:
+            raise InvalidInput(f"{folder / MANIFEST}: files: {name!r:.80} is no file of a submission")
+    for name, other in manifest.elsewhere.items():
+        if not name.startswith(WEIGHTS) or name in manifest.files or other.bytes < 0:
+            raise InvalidInput(f"{folder / MANIFEST}: elsewhere: {name!r} must be weights that are not in the folder")
     if RECORDS not in manifest.files:
         raise InvalidInput(f"{folder / MANIFEST}: files: {RECORDS} is missing")
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            raise InvalidInput(f"{path}: is a link; a submission is a folder of files")
-        if name not in (MANIFEST, PREDICTIONS) and name not in manifest.files:
-            raise InvalidInput(f"{path}: the manifest does not name this file; remove it")
+    file_limit, folder_limit = manifest.battery.limits
+    for name, size in sizes.items():
+        if name != MANIFEST and name not in manifest.files:
+            raise InvalidInput(f"{folder / name}: the manifest does not name this file; remove it")
+        if size > file_limit:
+            raise InvalidInput(f"{folder / name}: has {size:,} bytes; on {manifest.battery.name} a file may have "
+                               f"{file_limit:,}")  # fmt: skip
+    if sum(sizes.values()) > folder_limit:
+        raise InvalidInput(f"{folder}: has {sum(sizes.values()):,} bytes; on {manifest.battery.name} a submission may "
+                           f"have {folder_limit:,}")  # fmt: skip
     for name, expected in manifest.files.items():
         try:
             actual = files.sha256((folder / name).read_bytes())
@@ -308,21 +400,52 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise InvalidInput(f"{folder / name}: cannot be read ({error.strerror})") from None
         if actual != expected:
             raise InvalidInput(f"{folder / name}: does not have the digest that {MANIFEST} names; it was changed")
+    if CARD in manifest.files:
+        check_card((folder / CARD).read_bytes(), str(folder / CARD))
 
 
-def _read_records(path: Path) -> list[RunRecord]:
+def check_card(raw: bytes, where: str) -> None:
+    """Whether this may be a card: not too long a text without control characters.
+
+    Raises:
+        InvalidInput: it may not.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{where}: not UTF-8 text") from None
+    if len(raw) > _CARD_LIMIT or not shape.is_text(text):
+        raise InvalidInput(f"{where}: must be plain text without control characters, of at most {_CARD_LIMIT:,} bytes")
+
+
+def read_records(path: Path) -> list[RunRecord]:
+    """The records in a file of lines.
+
+    Raises:
+        InvalidInput: one of them is not what it should be; the message names the line.
+    """
+    try:
+        text = path.read_bytes().decode()
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: not UTF-8 text") from None
+    if "\r" in text:
+        raise InvalidInput(f"{path}: has line ends other than \\n; keep git or the editor from changing them")
     lines = [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line]
-    return [RunRecord.from_json(files.parse_json(line, where), where) for where, line in lines]
+    return [_read_record(line, where) for where, line in lines]
+
+
+def _read_record(line: str, where: str) -> RunRecord:
+    try:
+        return RunRecord.from_json(migrate.record(files.parse_json(line, where), where), where)
+    except OverflowError:
+        raise InvalidInput(f"{where}: a number is out of all bounds") from None
 
 
 def _check_records(folder: Path, manifest: Manifest, records: Sequence[RunRecord]) -> None:
     where, ref = str(folder / RECORDS), manifest.battery
     wanted = {_key(c.task, c.sparsity, c.seed, c.budget): c for c in ref.cells(manifest.sparsifier)}
     seen: set[tuple[str, float, int, float]] = set()
+    kinds: dict[str, tuple[TaskRef, MetricInfo]] = {}
     if not records:
         raise InvalidInput(f"{where}: holds no record")
     for number, record in enumerate(records, 1):
@@ -330,6 +453,8 @@ def _check_records(folder: Path, manifest: Manifest, records: Sequence[RunRecord
         here = f"{where}:{number}"
         if spec.sparsifier.label != manifest.sparsifier:
             raise InvalidInput(f"{here}: a record of {spec.sparsifier.label}, in a submission of {manifest.sparsifier}")
+        if plain_name(spec.sparsifier.label) != plain_name(spec.sparsifier.name.rpartition(":")[2]):
+            raise InvalidInput(f"{here}: a record of {spec.sparsifier.name}, under the label {spec.sparsifier.label}")
         if not _of(record, ref):
             raise InvalidInput(f"{here}: {spec.task.name} is another task, or another version, than in the battery")
         if cell not in wanted:
@@ -337,33 +462,101 @@ def _check_records(folder: Path, manifest: Manifest, records: Sequence[RunRecord
         if cell in seen:
             raise InvalidInput(f"{here}: {Missing(*cell[:3])} stands twice")
         seen.add(cell)
+        if kinds.setdefault(spec.task.name, (spec.task, record.metric)) != (spec.task, record.metric):
+            raise InvalidInput(f"{here}: has another metric, scope or family than those before on {spec.task.name}")
+        plausible.check(record, here)
     _one_version(records, where)
-    if set(manifest.missing) != set(_missing(wanted.values(), records)):
+    if Counter(manifest.missing) != Counter(missing_of(ref, manifest.sparsifier, records)):
         raise InvalidInput(f"{folder / MANIFEST}: missing: not the cells that {RECORDS} lacks")
 
 
-def _check_predictions(folder: Path, manifest: Manifest, records: Sequence[RunRecord]) -> None:
+def _by_task(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     by_task: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_task[record.spec.task.name].append(record)
+    return by_task
+
+
+def _there(folder: Path, manifest: Manifest, kind: str, tasks: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """The files of a kind by task; none may be of a task that has no record."""
+    tasks = set(tasks)
     for task in manifest.battery.task_digests():
-        name = _predictions_of(task)
-        if (name in manifest.files) != (task in by_task):
-            raise InvalidInput(
-                f"{folder / name}: there must be predictions of the tasks that have records, and no others"
-            )
+        name = _path(kind, task)
+        if name in manifest.files and task not in tasks:
+            raise InvalidInput(f"{folder / name}: of a task that has no record; remove it")
+        if name in manifest.files:
+            yield task, folder / name
+
+
+class _Examples(NamedTuple):
+    """Of a test split: how many, and the digest of their ids."""
+
+    n: int
+    digest: str
+
+
+def _check_predictions(folder: Path, manifest: Manifest, records: Sequence[RunRecord]) -> dict[RunId, _Examples]:
+    """What was predicted, by run."""
+    by_task, examples = _by_task(records), {}
+    there = dict(_there(folder, manifest, PREDICTIONS, by_task))
     for task, mine in by_task.items():
-        path = folder / _predictions_of(task)
-        found = predictions.read_runs(path)
+        if task not in there:
+            raise InvalidInput(f"{folder / predictions_of(task)}: there must be predictions of every task")
+        path = there[task]
+        found = predictions.read_runs(path, manifest.battery.limits[0] * _UNFOLDED)
         for record in mine:
-            raw = predictions.encode(found.pop(record.run, {}))
-            if files.sha256(raw) != record.digests.predictions:
+            by_id = found.pop(record.run, {})
+            if files.sha256(predictions.encode(by_id)) != record.digests.predictions:
                 raise InvalidInput(f"{path}: the predictions of run {record.run} are not those of its record")
+            examples[record.run] = _Examples(len(by_id), files.digest(sorted(by_id)))
         if found:
-            raise InvalidInput(f"{path}: predictions of the run {next(iter(found))!r}, which has no record")
+            raise InvalidInput(f"{path}: predictions of the run {next(iter(found))!r:.80}, which has no record")
+    return examples
 
 
-def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
+_SLACK = 1e-6
+"""By how much a score may differ from that of its outcomes, whose sums are in another order."""
+
+
+def _read_outcomes(
+    folder: Path, manifest: Manifest, records: Sequence[RunRecord], examples: Mapping[RunId, _Examples]
+) -> dict[RunId, Outcomes]:
+    by_task, every = _by_task(records), {}
+    for task, path in _there(folder, manifest, OUTCOMES, by_task):
+        found = outcomes_.read_runs(path, manifest.battery.limits[0] * _UNFOLDED)
+        for record in by_task[task]:
+            here = f"{path}: run {record.run}"
+            mine = found.pop(record.run, None)
+            if mine is None:
+                raise InvalidInput(f"{here}: has no outcomes; all runs on a task have some, or none")
+            if (len(mine), mine.examples) != examples[record.run]:
+                raise InvalidInput(f"{here}: its outcomes are of other examples than its predictions")
+            score = mine.score()
+            if not abs(score - record.score) <= _SLACK:
+                raise InvalidInput(
+                    f"{here}: {record.metric.name} is {record.score:.6f} in {RECORDS}, {score:.6f} by its outcomes"
+                )
+            every[record.run] = mine
+        if found:
+            raise InvalidInput(f"{path}: outcomes of the run {next(iter(found))!r:.80}, which has no record")
+    return every
+
+
+def _check_weights(folder: Path, manifest: Manifest, records: Sequence[RunRecord]) -> dict[str, RunId]:
+    """The run by task."""
+    by_task, found = _by_task(records), {}
+    for task, path in _there(folder, manifest, WEIGHTS, by_task):
+        weights = weights_.read(path)
+        record = next((r for r in by_task[task] if r.run == weights.run), None)
+        if record is None or weights.task != task:
+            raise InvalidInput(f"{path}: weights of run {weights.run} on {weights.task}, which has no record here")
+        if weights.mask_digest() != record.digests.mask:
+            raise InvalidInput(f"{path}: its mask is not that of the record of run {weights.run}")
+        found[task] = record.run
+    return found
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes]) -> Path:
     """A folder whole or not at all: written beside, then put in place of what was there."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

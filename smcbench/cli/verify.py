@@ -1,0 +1,78 @@
+"""``smcbench verify``: whether submissions are what they claim to be; nothing of them is executed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smcbench.cli.options import BOARD, BoardFolder, DataFolder, Json, ModelFolder, sparsifier_names
+from smcbench.cli.output import note, print_json
+from smcbench.errors import UsageError
+
+
+class Depth(StrEnum):
+    """How far to go."""
+
+    CLAIMED = "claimed"
+    RECOMPUTE = "recompute"
+    REEVALUATE = "reevaluate"
+    RETRAIN = "retrain"
+
+
+def verify(
+    submissions: Annotated[list[Path], typer.Argument(help="Folders of submissions.", metavar="SUBMISSION ...")],
+    level: Annotated[Depth, typer.Option(help="How far to go; each level holds the ones before.")] = Depth.RECOMPUTE,
+    subset: Annotated[
+        int | None, typer.Option(min=1, help="Reevaluate on so many test examples, drawn at random.")
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A method whose source you have read, ./mine.py:Mine; it may be run. Repeatable.",
+            autocompletion=sparsifier_names,
+        ),
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Note the levels in the history of the board.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who verified, for --record.")] = None,
+    board: BoardFolder = BOARD,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    data: DataFolder = None,
+    models: ModelFolder = None,
+    json: Json = False,
+) -> None:
+    """Check submissions. Leaves with 1 if something is not as claimed, with 3 if a folder is no submission at all."""
+    from smcbench.cli.planning import usable
+    from smcbench.results import shape, upkeep
+    from smcbench.verify import verify as verified
+
+    usable(device, None)
+    for folder in submissions:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder; name that of a submission, such as {board}/submissions/NAME")
+    told: list[dict[str, Any]] = []
+    received: dict[Path, Any] = {}
+    wrong = 0
+    for folder in submissions:
+        report = verified(folder, level.value, subset=subset, trusted=trust or (), device=device)
+        wrong += len(report.findings)
+        told.append(shape.plain(report))
+        if not json:
+            counts = Counter(report.reached.values())
+            print(f"{folder}: " + ", ".join(f"{how} {count} runs" for how, count in counts.items()))
+            for remark in report.notes:
+                print(f"  note: {remark}")
+            for finding in report.findings:
+                print(f"  finding: {finding}")
+        if record and report.findings:
+            note(f"{folder}: not recorded, there are findings")
+        elif record:
+            received[folder] = report.reached
+    if received:  # together: the board is built once
+        upkeep.receive(board, received, by=by)
+    if json:
+        print_json(told)
+    raise typer.Exit(1 if wrong else 0)
