@@ -610,5 +610,5 @@ class _Some(Sequence[Any]):
 def _agree(mine: Any, theirs: Any) -> bool:
     """Whether two predictions are the same; numbers that are no classes only nearly."""
     if isinstance(mine, float) and type(theirs) in (int, float):
-        return abs(mine - theirs) <= NUMBERS * max(1.0, abs(mine))
+        return bool(abs(mine - theirs) <= NUMBERS * max(1.0, abs(mine)))
     return bool(mine == theirs)

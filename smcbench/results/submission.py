@@ -291,6 +291,7 @@ def _one_version(records: Iterable[RunRecord], where: str) -> None:
     }  # fmt: skip
     if len(versions) > 1:
         shown = " and ".join(sorted({v[0] for v in versions}))
+        shown += "" if " and " in shown else ", with other parameters or another source"
         raise InvalidInput(
             f"{where}: the records come from different versions or parameters ({shown}); run all with one"
         )

@@ -304,7 +304,7 @@ def _place(entry: Any, where: str) -> tuple[int, int, str, tuple[int, ...]]:
     offsets = _size(entry["data_offsets"], f"{where}: data_offsets")
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise InvalidInput(f"{where}: data_offsets must be where it begins and ends")
-    return *offsets, entry["dtype"], _size(entry["shape"], f"{where}: shape")  # type: ignore[return-value]
+    return offsets[0], offsets[1], entry["dtype"], _size(entry["shape"], f"{where}: shape")
 
 
 def _size(value: Any, where: str) -> tuple[int, ...]:
