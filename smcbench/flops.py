@@ -8,12 +8,14 @@ forms: forward, gradient of the input, gradient of the weight (the convention of
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -62,7 +64,7 @@ def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], tra
     """
     owners = sorted((p.data_ptr(), p.data_ptr() + p.nbytes, name) for name, p in weights.items())
     ahead, behind = _Trace(owners), _Trace(owners)
-    with torch.backends.cudnn.flags(enabled=False):  # a recurrent layer is then the products it consists of
+    with _countable():
         with ahead:
             value = loss()
         with behind:
@@ -82,6 +84,21 @@ def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], tra
         backward_input=backward_input,
         backward_weight=backward_weight,
     )
+
+
+@contextlib.contextmanager
+def _countable() -> Iterator[None]:
+    """Kernels that are counted alike whatever the surroundings chose.
+
+    A recurrent layer is the products it consists of; attention is one operation.
+    """
+    with contextlib.ExitStack() as stack:
+        fused: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.mkldnn)
+        for backend in fused:
+            stack.callback(setattr, backend, "enabled", backend.enabled)
+            backend.enabled = False
+        stack.enter_context(sdpa_kernel(_ANY))
+        yield
 
 
 def mean(parts: list[Flops]) -> Flops:
@@ -136,6 +153,7 @@ def _attention_backward(gradient: Tensor, query: Tensor, key: Tensor, value: Ten
     return int(sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape))
 
 
+_ANY = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]
 # The CPU's fused attention, which torch's registry leaves out.
 _ATTENTION: dict[Any, Any] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,

@@ -34,7 +34,7 @@ Loss = Callable[[Outputs, Batch, int], tuple[Tensor, int]]
 _FLOPS_BATCHES = 4
 """Training batches over which the operations of a step are averaged."""
 
-_MEASURED: dict[str | None, Flops] = {}
+_MEASURED: dict[tuple[str, int], Flops] = {}
 """Operations of a step by task."""
 
 
@@ -494,12 +494,14 @@ class Session:
 
     @property
     def flops(self) -> Flops:
-        """Operations of one optimizer step, traced once a task and process, over a few training batches."""
-        if self._flops is None:
-            key = None if isinstance(self.task, OwnTask) else self.task.digest()
-            self._flops = _MEASURED.get(key) or self._measure_flops()
-            if key is not None:
-                _MEASURED[key] = self._flops
+        """Operations of one optimizer step, traced once a task, budget and process, over a few training batches."""
+        if self._flops is None and isinstance(self.task, OwnTask):
+            self._flops = self._measure_flops()
+        elif self._flops is None:
+            key = self.task.digest(), self.recipe.steps
+            if key not in _MEASURED:
+                _MEASURED[key] = self._measure_flops()
+            self._flops = _MEASURED[key]
         return self._flops
 
     def _measure_flops(self) -> Flops:

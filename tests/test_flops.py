@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from toy import session
 
-from smcbench.flops import measure
+from smcbench.criteria import _twice_differentiable
+from smcbench.flops import Flops, measure
 
 
 def _convnet() -> tuple[nn.Module, torch.Tensor]:
@@ -88,3 +89,28 @@ def test_a_recurrent_layer_by_hand() -> None:
     flops = measure(lambda: net(packed)[0].data.sum(), weights, list(net.parameters()))
     steps = 4 + 2
     assert flops.forward == {"weight_ih_l0": 2 * steps * 6 * 20, "weight_hh_l0": 2 * steps * 5 * 20}
+
+
+def test_surroundings_do_not_matter() -> None:
+    """Nor do the kernels that a criterion needs, or that the processor has for a whole recurrent layer."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent = nn.LSTM(6, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            states = self.recurrent(x)[0][:, None]
+            return nn.functional.scaled_dot_product_attention(states, states, states)
+
+    net, x = Both(), torch.randn(2, 3, 6)
+    weights = {name: p for name, p in net.named_parameters() if p.ndim == 2}
+
+    def found() -> Flops:
+        return measure(lambda: net(x).sum(), weights, list(net.parameters()))
+
+    plain = found()
+    with _twice_differentiable(net):
+        assert found() == plain
+    assert plain.forward == {"recurrent.weight_ih_l0": 2 * 6 * 6 * 16, "recurrent.weight_hh_l0": 2 * 6 * 4 * 16}
+    assert plain.fixed_forward == 2 * 2 * (2 * 3 * 3 * 4)

@@ -390,22 +390,26 @@ def test_some_examples_suffice(honest: Mapping[str, Path]) -> None:
 
 
 def test_what_is_not_installed_is_not_run(honest: Mapping[str, Path], tmp_path: Path) -> None:
-    """A label that names a file is never followed."""
+    """A label that names a file is never followed, be it that of a control of an installed name."""
     mark = tmp_path / "executed"
     evil = tmp_path / "evil.py"
     evil.write_text(f"import pathlib; pathlib.Path({str(mark)!r}).touch()")
     folder = Path(shutil.copytree(honest["omp-after"], tmp_path / "omp-after"))
-    for label in (f"{evil}:Mine", f"shuffled({evil}:Mine)"):
-        forger = Forger(folder)
-        forger.records = [
-            replace(r, spec=replace(r.spec, sparsifier=replace(r.spec.sparsifier, label=label))) for r in forger.records
-        ]
-        forger.write()
-        manifest = json.loads((folder / MANIFEST).read_text())
-        (folder / MANIFEST).write_text(json.dumps({**manifest, "sparsifier": label}))
-        with pytest.raises(UsageError, match="read its source, then name it with --trust"):
-            checked(folder, "retrain")
-        assert not mark.exists()
+    forger, label = Forger(folder), f"shuffled({evil}:Mine)"
+    runs: dict[str, str] = {}
+    for record in forger.records:
+        spec = replace(record.spec, sparsifier=replace(record.spec.sparsifier, label=label, name="shuffled"))
+        runs[record.run] = spec.run_id(record.provenance.engine)
+        forger.records[forger.records.index(record)] = replace(record, spec=spec, run=runs[record.run])
+    forger.answers = {runs[run]: by_id for run, by_id in forger.answers.items()}
+    forger.outcomes = {runs[run]: found for run, found in forger.outcomes.items()}
+    forger.weights = replace(forger.weights, run=runs[forger.run])
+    forger.write()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "sparsifier": label}))
+    with pytest.raises(UsageError, match="read its source, then name it with --trust"):
+        checked(folder, "retrain")
+    assert not mark.exists()
 
 
 def test_a_task_is_never_imported_by_the_name_a_submission_gives(folder: Path) -> None:

@@ -97,7 +97,7 @@ def unfold(path: Path, limit: int) -> str:
         if size < 0:
             raise InvalidInput(f"{path}: does not say how large it is unfolded; compress it as a whole")
         if size > limit:
-            raise InvalidInput(f"{path}: unfolds to more than {limit:,} bytes")
+            raise InvalidInput(f"{path}: unfolds to more than {limit} bytes")
         return zstandard.ZstdDecompressor().decompress(raw, allow_extra_data=False).decode()
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such file") from None
