@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from smcbench.results.record import RunRecord
 from smcbench.results.store import Store
 from smcbench.results.submission import (
     CARD,
+    FILLED,
     MANIFEST,
     RECORDS,
     BatteryRef,
@@ -69,7 +71,7 @@ def pack(
         allow_incomplete: though cells are missing.
         authors: who stands behind it.
         paper: where the method is described.
-        card: what people should know; default: a template that is filled in as far as the records go.
+        card: what people should know; default: what the records and an installed method tell.
 
     Raises:
         UsageError: the battery is one that no board ranks, or the sparsifier is unknown.
@@ -134,19 +136,21 @@ def _pinned(battery: Battery, tasks: Mapping[str, Task]) -> BatteryRef:
 
 
 def filled(manifest: Manifest, records: Sequence[RunRecord]) -> str:
-    """The template of a card, with what the records know."""
-    first = records[0]
+    """A card with what the records know, and what an installed method says of itself."""
+    first = records[0].spec.sparsifier
+    known = verify.installed(manifest.sparsifier)
     runs = {f"smcbench {r.provenance.smcbench}, torch {r.provenance.torch}, {r.provenance.device}" for r in records}
     return TEMPLATE.read_text(encoding="utf-8").format(
         name=manifest.name,
         sparsifier=manifest.sparsifier,
-        version=first.spec.sparsifier.version,
+        version=first.version,
         battery=manifest.battery.name,
-        authors=manifest.authors or "(who stands behind this submission)",
-        paper=manifest.paper or "(where the method is described)",
-        parameters="\n".join(f"- {k}: {v!r}" for k, v in sorted(first.spec.sparsifier.parameters.items())) or "- none",
-        cells=f"{len(records)} of {len(manifest.battery.cells(manifest.sparsifier))}",
+        authors=manifest.authors or "not said",
+        paper=manifest.paper or (known.sparsifier.paper if known else None) or "not said",
+        method=(inspect.getdoc(known.sparsifier) if known else None) or "Not said.",
+        parameters="\n".join(f"- {k}: {v!r}" for k, v in sorted(first.parameters.items())) or "- none",
         runs="\n".join(f"- {each}" for each in sorted(runs)),
+        filled=FILLED,
     )
 
 

@@ -206,13 +206,15 @@ class _Check:
         for each in self.trusted:
             if _is_of(each.named, record):
                 return each
-        method = _installed(record.spec.sparsifier.label)
-        return method if method is not None and _is_of(method.named, record) else None
+        label = record.spec.sparsifier.label
+        named = installed(label)
+        return _Method(label, named) if named is not None and _is_of(named, record) else None
 
     def _network(self, task: Task, record: RunRecord) -> Task:
         """The task whose network the method trains, in whichever version it is here."""
-        method = self.methods[record.run] or _installed(record.spec.sparsifier.label)
-        return task if method is None else method.named.sparsifier.network(task, record.spec.sparsity)
+        method = self.methods[record.run]
+        named = installed(record.spec.sparsifier.label) if method is None else method.named
+        return task if named is None else named.sparsifier.network(task, record.spec.sparsity)
 
     # -- recompute
 
@@ -400,13 +402,13 @@ def _trusted(text: str) -> _Method:
 
 
 @functools.lru_cache(maxsize=64)
-def _installed(label: str) -> _Method | None:
+def installed(label: str) -> plugins.Named | None:
     """An installed method of this label, which may be anybody's: never one that it would have to import from a file."""
     unsafe = {":", "/", "\\"} & set(label)  # a backslash may spell the other two
     if unsafe or plain_name(label) not in plugins.installed("sparsifiers"):
         return None
     try:
-        return _Method(label, plugins.load_sparsifier(label))
+        return plugins.load_sparsifier(label)
     except SmcbenchError:
         return None
 
@@ -461,8 +463,8 @@ def digest_of(weights: SparseWeights, network: Task) -> str:
 
 def are_of(weights: SparseWeights, task: Task, record: RunRecord) -> bool:
     """Whether these are the weights and the mask that a record tells of."""
-    method = _installed(record.spec.sparsifier.label)
-    network = task if method is None else method.named.sparsifier.network(task, record.spec.sparsity)
+    named = installed(record.spec.sparsifier.label)
+    network = task if named is None else named.sparsifier.network(task, record.spec.sparsity)
     try:
         same = digest_of(weights, network) == record.digests.weights
     except InvalidInput:

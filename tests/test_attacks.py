@@ -1013,7 +1013,7 @@ def test_nothing_named_by_a_submission_is_imported(tmp_path: Path, monkeypatch: 
     """A label or a task is looked up among what is installed; no spelling of a path makes a file be executed."""
     from smcbench.cli.board import _Scorers
     from smcbench.results.record import TaskRef
-    from smcbench.verify import _installed
+    from smcbench.verify import installed
 
     monkeypatch.chdir(tmp_path)
     for name in ("evil.py", "digits@evil.py"):
@@ -1022,6 +1022,6 @@ def test_nothing_named_by_a_submission_is_imported(tmp_path: Path, monkeypatch: 
                   r"shuffled(method='evil.py\x3aX')",
                   r"shuffled(method='evil.py\N{COLON}X')", r"shuffled(method='evil.py\72X')", "shuffled('this' ':d')",
                   "shuffled(shuffled(evil.py:X))", "./evil.py:X(a=1)"):  # fmt: skip
-        assert _installed(label) is None
+        assert installed(label) is None
     for name in ("evil.py:X", "digits@evil.py:X", "digits@/../evil.py:X", "this:d"):
         assert _Scorers()(TaskRef(name, 1, "ab" * 32, "all", "digits")) is None

@@ -558,10 +558,17 @@ def test_submit(
     assert main([*said, "--sparsifier", "omp-after", "--authors", "somebody", "--paper", "arXiv:1506.02626"]) == 0
     placed = tmp_path / "board" / "submissions" / "omp-after"
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1].startswith(f"next: complete {placed / 'card.md'}; then open a pull request")
+    assert f"{placed / 'card.md'}: filled in from the records" in out
+    assert out.splitlines()[-1].startswith("next: open a pull request")
     submission = read_submission(placed)
     assert (len(submission.records), submission.manifest.authors) == (4, "somebody")
     assert "Authors: somebody" in (placed / "card.md").read_text()
+    (tmp_path / "mine.md").write_text("what I did")
+    assert main([*said, "--sparsifier", "omp-after", "--card", str(tmp_path / "mine.md")]) == 0
+    assert (placed / "card.md").read_text() == "what I did"
+    assert main([*said, "--sparsifier", "omp-after"]) == 0  # and no card that is filled in takes its place
+    assert (placed / "card.md").read_text() == "what I did"
+    assert read_submission(placed).manifest.authors == "somebody"
     assert main(["submit", "--sparsifier", "x", "--out", str(tmp_path / "empty")]) == 5
 
 

@@ -38,7 +38,7 @@ def submit(
     authors: Annotated[str | None, typer.Option(help="Who stands behind it.")] = None,
     paper: Annotated[str | None, typer.Option(help="Where the method is described.")] = None,
     card: Annotated[
-        Path | None, typer.Option(help="A text about method, runs and deviations. Default: a template, filled in.")
+        Path | None, typer.Option(help="A text about method, runs and deviations. Default: what the records tell.")
     ] = None,
     out: Out = RUNS,
     board: BoardFolder = BOARD,
@@ -83,7 +83,9 @@ def submit(
             placed = upkeep.place(board, packed, reason, whole=not allow_incomplete)
     size = sum(path.stat().st_size for path in placed.rglob("*") if path.is_file())
     print(f"{placed}: written ({size:,} bytes), verified at recompute")
-    print(f"next: complete {placed / 'card.md'}; then open a pull request that adds this folder and nothing else")
+    if card is None:
+        print(f"{placed / 'card.md'}: filled in from the records; write a better one, and say this again with --card")
+    print("next: open a pull request that adds this folder and nothing else")
 
 
 def _grouped(missing: Sequence[Missing]) -> list[str]:

@@ -11,6 +11,7 @@ from smcbench.results import outcomes, predictions
 from smcbench.results.record import RunRecord
 from smcbench.results.submission import (
     CARD,
+    FILLED,
     MANIFEST,
     RECORDS,
     BatteryRef,
@@ -51,9 +52,9 @@ def merged(first: Read, second: Read) -> dict[str, bytes]:
     contents = {RECORDS: b"".join(lines[record.run] + b"\n" for record in records)}
     for task in sorted({record.spec.task.name for record in records}):
         contents |= _evidence(task, [r for r in records if r.spec.task.name == task], (first, second))
-    for folder, submission in (second, first):
-        if CARD in submission.manifest.files:
-            contents[CARD] = (folder / CARD).read_bytes()
+    cards = [(folder / CARD).read_bytes() for folder, each in (first, second) if CARD in each.manifest.files]
+    if cards:  # what somebody wrote, rather than what was filled in
+        contents[CARD] = min(cards, key=lambda text: text.rstrip().endswith(FILLED.encode()))
     paths = [weights_of(task) for task in ref.task_digests()]
     heavy = {path: contents.pop(path) for path in paths if path in contents}
     gone = without_room(heavy, ref, contents)

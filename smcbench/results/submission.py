@@ -29,6 +29,8 @@ from smcbench.results.shape import Digest, Line, Name, RunId, Word
 MANIFEST = "manifest.json"
 RECORDS = "records.jsonl"
 CARD = "card.md"
+FILLED = "(Filled in from the records; `smcbench submit --card FILE` puts a text of yours in its place.)"
+"""Last line of a card that nobody wrote."""
 PREDICTIONS, OUTCOMES, WEIGHTS = "predictions", "outcomes", "weights"
 """Folders with a file a task."""
 _ENDINGS = {PREDICTIONS: "jsonl.zst", OUTCOMES: "json.zst", WEIGHTS: "safetensors"}
