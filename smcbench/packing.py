@@ -13,6 +13,7 @@ from smcbench import __version__, files, plugins, verify
 from smcbench.errors import InvalidInput, UsageError
 from smcbench.results import outcomes, predictions, shape, weights
 from smcbench.results.battery import Battery
+from smcbench.results.merge import without_room
 from smcbench.results.outcomes import Outcomes
 from smcbench.results.record import RunRecord
 from smcbench.results.store import Store
@@ -22,7 +23,6 @@ from smcbench.results.submission import (
     MANIFEST,
     RECORDS,
     BatteryRef,
-    Elsewhere,
     Manifest,
     Missing,
     check_card,
@@ -37,8 +37,6 @@ from smcbench.results.weights import SparseWeights
 from smcbench.task import Task
 
 TEMPLATE = Path(__file__).parent / "cli" / "templates" / "card.md.txt"
-_RESERVE = 20_000
-"""Bytes kept free for the manifest."""
 
 
 def pack(
@@ -110,7 +108,7 @@ def pack(
         contents |= _answers(store, of[task], mine)
         if (found := _weights(store, of[task], [r for r in mine if r.spec.seed == ref.seeds[0]])) is not None:
             heavy[weights_of(task)] = weights.encode(found)
-    elsewhere = _without_room(heavy, ref, contents)
+    elsewhere = without_room(heavy, ref, contents)
     contents |= {path: raw for path, raw in heavy.items() if path not in elsewhere}
     manifest = dataclasses.replace(
         manifest, files={path: files.sha256(raw) for path, raw in contents.items()}, elsewhere=elsewhere
@@ -192,15 +190,3 @@ def _stored(folder: Path, record: RunRecord) -> SparseWeights | None:
         if name in tensors
     }
     return SparseWeights(record.run, record.spec.task.name, tensors, mask)
-
-
-def _without_room(heavy: Mapping[str, bytes], ref: BatteryRef, contents: Mapping[str, bytes]) -> dict[str, Elsewhere]:
-    """The weights that a submission has no room for, the largest first."""
-    file_limit, folder_limit = ref.limits
-    room = folder_limit - _RESERVE - sum(map(len, contents.values()))
-    left = dict(sorted(heavy.items(), key=lambda item: (len(item[1]), item[0])))
-    gone: dict[str, Elsewhere] = {}
-    while left and (sum(map(len, left.values())) > room or len(next(reversed(left.values()))) > file_limit):
-        path, raw = left.popitem()
-        gone[path] = Elsewhere(files.sha256(raw), len(raw), "not published")
-    return gone

@@ -21,6 +21,7 @@ from smcbench.errors import InvalidInput, UsageError
 from smcbench.packing import pack
 from smcbench.results import migrate, outcomes, plausible, shape, weights
 from smcbench.results.battery import Battery, Entry
+from smcbench.results.merge import without_room
 from smcbench.results.outcomes import Outcomes
 from smcbench.results.record import Category, Conduct, Count, RunRecord
 from smcbench.results.store import Store
@@ -98,13 +99,13 @@ def test_what_has_no_room_stands_elsewhere() -> None:
     ref = packing._pinned(Battery("mini", (Entry("digits", (0.5,)),), (0,)), TASKS)
     heavy = {"weights/a.safetensors": b"a" * 1_000_001, "weights/b.safetensors": b"b" * 900_000,
              "weights/c.safetensors": b"c" * 800_000}  # fmt: skip
-    gone = packing._without_room(heavy, ref, {RECORDS: b"r" * 1_000_000})
+    gone = without_room(heavy, ref, {RECORDS: b"r" * 1_000_000})
     assert {path: each.bytes for path, each in gone.items()} == {"weights/a.safetensors": 1_000_001}
     assert gone["weights/a.safetensors"].sha256 == files.sha256(b"a" * 1_000_001)
-    gone = packing._without_room(heavy, ref, {RECORDS: b"r" * 1_300_000})
+    gone = without_room(heavy, ref, {RECORDS: b"r" * 1_300_000})
     assert list(gone) == ["weights/a.safetensors", "weights/b.safetensors"]
     other = replace(ref, name="small")
-    assert packing._without_room(heavy, other, {RECORDS: b"r" * 1_300_000}) == {}
+    assert without_room(heavy, other, {RECORDS: b"r" * 1_300_000}) == {}
 
 
 def test_a_submission_of_the_standard_battery_is_small(store: Store, tmp_path: Path) -> None:
