@@ -23,7 +23,7 @@ def canonical(value: Any) -> str:
     >>> canonical({"b": 1, "a": [0.5, None]})
     '{"a":[0.5,null],"b":1}'
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def sha256(data: bytes | str) -> str:
@@ -94,30 +94,44 @@ def parse_json(text: str, where: str) -> Any:
     smcbench.errors.InvalidInput: x.json: key 'a' stands twice
     """
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise InvalidInput(f"{where}: key {twice!r:.80} stands twice")
-        return result
-
-    def refuse(name: str) -> Any:
-        raise InvalidInput(f"{where}: {name:.40} is not a JSON number")
-
-    def number(digits: str) -> float:
-        value = float(digits)
-        return value if math.isfinite(value) else refuse(digits)
-
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=number)
+        value = _STRICT.decode(text)
         if "\\u" in text:
             canonical(value).encode()  # which half of a surrogate pair cannot be
+    except _Refused as error:
+        raise InvalidInput(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{where}: not valid JSON ({error})") from None
     if text.count("[") + text.count("{") > DEPTH and _is_deep(value):
         raise InvalidInput(f"{where}: nested more than {DEPTH} deep")
     return value
+
+
+class _Refused(ValueError):
+    """JSON that others would take."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Refused(f"key {twice!r:.80} stands twice")
+    return result
+
+
+def _constant(name: str) -> Any:
+    raise _Refused(f"{name:.40} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _constant(digits)
+
+
+# Made once: with millions of short lines, making them is what takes the time.
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _is_deep(value: Any) -> bool:

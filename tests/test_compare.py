@@ -169,7 +169,7 @@ def test_the_four_forms() -> None:
     assert "| omp\\|x | 0.5 | 97.50 +- 0.87 | -0.50 | yes | 3 |" in table.render(result, "markdown")
     rows = list(csv.DictReader(io.StringIO(table.render(result, "csv"))))
     assert [row["sparsifier"] for row in rows] == ["omp|x", "b"]
-    assert (rows[0]["mean"], rows[0]["matching"], rows[1]["std"]) == ("97.5", "true", "")
+    assert (rows[0]["mean"], rows[0]["matching"], rows[1]["std"]) == ("97.5", "True", "")
     value = json.loads(table.render(result, "json"))
     assert value["rows"][0]["scores"] == {"0": 97.0, "1": 97.0, "2": 98.5}
     assert value == result.to_json()

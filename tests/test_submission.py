@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import folders
 import numpy as np
 import pytest
 from folders import contents, references
@@ -25,7 +26,7 @@ from smcbench.results.merge import without_room
 from smcbench.results.outcomes import Outcomes
 from smcbench.results.record import Category, Conduct, Count, RunRecord
 from smcbench.results.store import Store
-from smcbench.results.submission import CARD, MANIFEST, RECORDS, Manifest, read_submission
+from smcbench.results.submission import CARD, MANIFEST, RECORDS, Manifest, read_submission, read_submissions
 from smcbench.results.weights import Array, SparseWeights
 
 GOLDEN = Path(__file__).parent / "golden" / "schema-1"
@@ -149,6 +150,20 @@ def test_a_submission_of_schema_1_reads_as_ever(tmp_path: Path) -> None:
     assert [r.text() for r in found.records] == lines
     again = shape.read(Manifest, json.loads(found.manifest.text()), "again")
     assert again == found.manifest
+
+
+@pytest.mark.parametrize("what", ["chance", "scope"])
+def test_all_submissions_mean_the_same_by_a_task(tmp_path: Path, what: str) -> None:
+    folders.put(tmp_path, "dense", references())
+    other = folders.method("mine", [90.0, 85.0])
+    if what == "chance":
+        other = [replace(r, metric=replace(r.metric, chance=0.0)) for r in other]
+    else:
+        other = [replace(r, spec=replace(r.spec, task=replace(r.spec.task, scope="encoder"))) for r in other]
+    folders.put(tmp_path, "mine", other)
+    assert [read_submission(each).manifest.name for each in sorted((tmp_path / "submissions").iterdir())]
+    with pytest.raises(InvalidInput, match="mine: has another metric, scope or family of digits than dense; smcbench"):
+        read_submissions(tmp_path / "submissions")
 
 
 def test_a_schema_of_the_future_is_refused() -> None:

@@ -305,6 +305,23 @@ def other_network(f: Forger) -> None:
     f.write()
 
 
+def other_chance(f: Forger) -> None:
+    """What scales the quality: a chance below the task's makes any network look better."""
+    f.records = [replace(r, metric=replace(r.metric, chance=0.0)) for r in f.records]
+    f.write()
+
+
+def other_scope(f: Forger) -> None:
+    """What says with whom it is ranked."""
+    f.records = [replace(r, spec=replace(r.spec, task=replace(r.spec.task, scope="encoder"))) for r in f.records]
+    f.write()
+
+
+def other_direction(f: Forger) -> None:
+    f.records = [replace(r, metric=replace(r.metric, higher_is_better=False)) for r in f.records]
+    f.write()
+
+
 def cheaper_training(f: Forger) -> None:
     for record in f.records:
         cost = replace(record.cost, train_flops=record.cost.train_flops * 0.8)
@@ -333,6 +350,9 @@ FORGERIES: list[tuple[Callable[[Forger], None], Depth, str]] = [
     (edited_inference, "recompute", r"records\.jsonl: run \w+: cost: inference_flops is"),
     (edited_budget, "recompute", r"cost: budget_flops is"),
     (free_training, "recompute", r"cost: train_flops is 1, its steps take"),
+    (other_chance, "recompute", r"records\.jsonl: run \w+: the metric is .*chance=0\.0\), here it is .*chance=10\.0"),
+    (other_direction, "recompute", r"the metric is .*higher_is_better=False, .* here it is .*higher_is_better=True"),
+    (other_scope, "recompute", r"records\.jsonl: run \w+: the task is .*scope='encoder', .* here it is .*scope='all'"),
     (other_network, "reevaluate", r"predictions/.*: \d+ of \d+ predictions differ from what the weights predict"),
     (cheaper_training, "retrain", r"records\.jsonl: run \w+: digits-tiny at 0\.\d+ seed \d: cost: train_flops is"),
 ]

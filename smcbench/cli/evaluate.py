@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smcbench.cli.options import DataFolder, Json, ModelFolder, Trusted, task_names
+from smcbench.cli.options import DataFolder, Device, Json, ModelFolder, Trusted, task_names
 from smcbench.cli.output import columns, print_json
 
 
@@ -19,7 +19,7 @@ def evaluate(
     fairseq: Annotated[
         bool, typer.Option("--fairseq", help="Let fairseq's own class stand for the model, a RoBERTa or an mBART.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Device = "cpu",
     data: DataFolder = None,
     models: ModelFolder = None,
     json: Json = False,

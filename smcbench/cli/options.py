@@ -65,6 +65,7 @@ ModelFolder = Annotated[
     Path | None,
     typer.Option("--models", callback=_sets(MODELS), help=f"The folder of pretrained models, instead of ${MODELS}."),
 ]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 Trusted = Annotated[
     bool,
     typer.Option("--trusted", "--trust", help="Open any pickle (.pt, .bin): it can run code of whoever made it."),

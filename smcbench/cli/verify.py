@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smcbench.cli.options import BOARD, BoardFolder, DataFolder, Json, ModelFolder, sparsifier_names
+from smcbench.cli.options import BOARD, BoardFolder, DataFolder, Device, Json, ModelFolder, sparsifier_names
 from smcbench.cli.output import note, print_json
 from smcbench.errors import UsageError
 
@@ -39,7 +39,7 @@ def verify(
     record: Annotated[bool, typer.Option("--record", help="Note the levels in the history of the board.")] = False,
     by: Annotated[str | None, typer.Option(help="Who verified, for --record.")] = None,
     board: BoardFolder = BOARD,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Device = "cpu",
     data: DataFolder = None,
     models: ModelFolder = None,
     json: Json = False,

@@ -37,16 +37,15 @@ def write_report(
         published: numbers of papers, beside.
         submissions_at: where the folders of the submissions lie, relative to the page; ends with a slash.
     """
-    table = frame(board)
     parquet = io.BytesIO()
-    table.to_parquet(parquet, index=False)
+    frame(board).to_parquet(parquet, index=False)
     contents = {
         PAGE: page(
             content.board_of(board, published, submissions_at),
             content.evidence_of(board, records),
             content.standfirst(board),
         ),
-        "board.csv": table.to_csv(index=False, lineterminator="\n"),
+        "board.csv": render(board, "csv"),
         "board.parquet": parquet.getvalue(),
         "board.md": render(board, "markdown"),
         "board.tex": latex(board),

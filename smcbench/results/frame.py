@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -146,7 +146,12 @@ def frame(board: Board, what: What = "entries") -> pd.DataFrame:
     raise UsageError(f"what is {what!r}, it must be entries, standings or break_points")
 
 
-def _framed(rows: tuple[T, ...], columns: Mapping[str, Callable[[T], Any]]) -> pd.DataFrame:
+def csv(rows: Sequence[Row]) -> str:
+    """Rows of a board or a comparison as text: a header, then one line each, with all digits; empty is unknown."""
+    return str(_framed(rows, _ROW).to_csv(index=False, lineterminator="\n"))
+
+
+def _framed(rows: Sequence[T], columns: Mapping[str, Callable[[T], Any]]) -> pd.DataFrame:
     import pandas as pd
 
     values = {name: [value(row) for row in rows] for name, value in columns.items()}

@@ -199,14 +199,22 @@ def read_submissions(folder: Path) -> list[Submission]:
     """All submissions of a board, by name.
 
     Raises:
-        InvalidInput: one of them is not what it should be, or two hold the same run.
+        InvalidInput: one of them is not what it should be, or two hold the same run, or differ in what a task is.
     """
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: no such folder; name the one that holds the submissions")
     found = [read_submission(each) for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
     owners: dict[str, str] = {}
+    kinds: dict[str, tuple[TaskRef, MetricInfo, str]] = {}
     for submission in found:
         for record in submission.records:
+            kind = (record.spec.task, record.metric)
+            *first, name = kinds.setdefault(record.spec.task.digest, (*kind, submission.manifest.name))
+            if kind != tuple(first):
+                raise InvalidInput(
+                    f"{folder / submission.manifest.name}: has another metric, scope or family of "
+                    f"{record.spec.task.name} than {name}; smcbench verify says which of them is wrong"
+                )
             other = owners.setdefault(record.run, submission.manifest.name)
             if other != submission.manifest.name:
                 raise InvalidInput(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +12,7 @@ from smcbench.results import ranking
 from smcbench.results.aggregate import BreakPoint, Row, Spread
 from smcbench.results.battery import show_sparsity
 from smcbench.results.compare import Comparison, Contrast
+from smcbench.results.frame import csv
 from smcbench.results.leaderboard import Board
 from smcbench.results.ranking import Estimate, Group, Standing
 from smcbench.results.submission import BatteryRef
@@ -44,7 +43,7 @@ def render(what: Comparison | Board, form: Form = "text", *, mix: bool = False) 
     if form == "json":
         return json.dumps(what.to_json(), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if form == "csv":
-        return _csv(what.rows if isinstance(what, Comparison) else what.entries)
+        return csv(what.rows if isinstance(what, Comparison) else what.entries)
     blocks, notes = comparison_blocks(what) if isinstance(what, Comparison) else board_blocks(what, mix=mix)
     return (text if form == "text" else markdown)(blocks, notes)
 
@@ -383,42 +382,3 @@ def _aligned(row: Sequence[str], widths: Sequence[int], left: Sequence[bool]) ->
 
 def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|").strip()
-
-
-def _csv(rows: Iterable[Row]) -> str:
-    columns: dict[str, Callable[[Row], object]] = {
-        "submission": lambda r: r.submission,
-        "sparsifier": lambda r: r.sparsifier,
-        "task": lambda r: r.task.name,
-        "task_digest": lambda r: r.task.digest,
-        "scope": lambda r: r.task.scope,
-        "budget": lambda r: r.budget,
-        "sparsity": lambda r: r.sparsity,
-        "metric": lambda r: r.metric.name,
-        "seeds": lambda r: r.n,
-        "mean": lambda r: r.mean,
-        "low": lambda r: r.low,
-        "high": lambda r: r.high,
-        "std": lambda r: r.std,
-        "dense_mean": lambda r: r.dense and r.dense.mean,
-        "dense_std": lambda r: r.dense and r.dense.std,
-        "difference": lambda r: r.difference,
-        "margin": lambda r: r.margin,
-        "matching": lambda r: None if r.matching is None else str(r.matching).lower(),
-        "normalised": lambda r: r.normalised,
-        "steps": lambda r: r.cost.steps,
-        "gradient_evaluations": lambda r: r.cost.gradient_evaluations,
-        "train": lambda r: r.cost.train,
-        "inference": lambda r: r.cost.inference,
-        "when": lambda r: r.category and r.category.when,
-        "start": lambda r: r.category and r.category.start,
-        "mask": lambda r: r.category and r.category.mask,
-        "track": lambda r: r.track,
-        "level": lambda r: r.level,
-        "runs": lambda r: " ".join(r.runs),
-    }
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([value(row) for value in columns.values()] for row in rows)
-    return out.getvalue()
