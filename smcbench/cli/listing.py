@@ -10,7 +10,7 @@ import typer
 
 from smcbench import plugins
 from smcbench.cli.options import Json
-from smcbench.cli.output import columns, paragraph, print_json
+from smcbench.cli.output import columns, paragraph, print_json, terminal
 from smcbench.errors import SmcbenchError
 from smcbench.results.battery import Battery, show_sparsity
 
@@ -37,7 +37,7 @@ def list_(
         header = list(dict.fromkeys(key for item in items for key in item if key != "error"))
         if {item.get("from") for item in items} == {__name__.partition(".")[0]}:  # all ours: nothing to tell apart
             header.remove("from")
-        table = columns(header, [[_cell(item.get(key)) for key in header] for item in items])
+        table = columns(header, [[_cell(item.get(key)) for key in header] for item in items], terminal())
         errors = [f"! {item['error']}" for item in items if "error" in item]
         parts.append("\n".join([f"{name}\n", table, *errors]))
     print("\n\n".join(parts))
@@ -104,9 +104,17 @@ def _batteries() -> list[dict[str, Any]]:
     return found
 
 
+_SHORT = 30
+"""Characters of a list that a cell shows; `smcbench info` and --json tell it whole."""
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(show_sparsity(v) if isinstance(v, float) else str(v) for v in value)
+        told = [show_sparsity(v) if isinstance(v, float) else str(v) for v in value]
+        whole = ", ".join(told)
+        if len(whole) <= _SHORT:
+            return whole
+        return f"{len(value)}, {told[0]} to {told[-1]}" if isinstance(value[0], float) else str(len(value))
     return str(value or "-")
 
 

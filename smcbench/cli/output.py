@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,16 +39,38 @@ class NothingMeasured(SmcbenchError):
     exit_code = 5
 
 
-def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells in columns, the last one ragged.
+_ROOM = 24
+"""Characters below which a column is not folded: hardly a word would stand in a line."""
+
+
+def terminal() -> int | None:
+    """Characters a line of the terminal has; None where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def columns(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> str:
+    """Cells in columns, the last one ragged, or folded to ``width`` characters a line where that leaves it some room.
 
     >>> print(columns(("name", "from"), [("digits", "smcbench")]))
     name    from
     ------  --------
     digits  smcbench
+    >>> print(columns(("name", "about"), [("digits", "which of the ten digits it is")], width=32))
+    name    about
+    ------  ------------------------
+    digits  which of the ten digits
+            it is
     """
     body = [list(row) for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *body]) for i in range(len(header))]
+    room = (width or 0) - sum(widths[:-1]) - 2 * len(widths[:-1])
+    if _ROOM <= room < widths[-1]:
+        widths[-1] = room
+        body = [
+            line
+            for *first, last in body
+            for line in zip_longest(*([cell] for cell in first), textwrap.wrap(last, room), fillvalue="")
+        ]
     lines = [list(header), ["-" * width for width in widths], *body]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
