@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,14 +185,31 @@ def spearman(values: Floats, counts: NDArray[Any] | None = None) -> Floats:
             again: the ranks of all its examples follow from how many lie below each.
     """
     weights = np.ones(len(values)) if counts is None else np.asarray(counts, dtype=np.float64)
-    total = weights.sum(axis=-1)
-    sums = []
-    ranks = [_below(each, weights) - total[..., None] / 2 for each in values.T]
-    for one, other in ((0, 0), (1, 1), (0, 1)):
-        sums.append((weights * ranks[one] * ranks[other]).sum(axis=-1))
+    return correlation(*(ranked(each, weights) for each in values.T), weights.sum(axis=-1))
+
+
+class Ranked(NamedTuple):
+    """Ranks of numbers that stand more than once, less their mean: (…, numbers), and the sum of their squares: (…)."""
+
+    ranks: Floats
+    weighted: Floats
+    square: Floats
+
+
+def ranked(x: Floats, weights: Floats) -> Ranked:
+    """The ranks of numbers that stand ``weights`` (…, numbers) times each."""
+    ranks = _below(x, weights)
+    ranks -= weights.sum(axis=-1)[..., None] / 2
+    weighted = weights * ranks
+    return Ranked(ranks, weighted, np.einsum("...n,...n->...", weighted, ranks))
+
+
+def correlation(one: Ranked, other: Ranked, total: Floats) -> Floats:
+    """Of ranks with the same weights, whose sum is ``total``, in per cent; 0 where one of them is constant."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        vague = (sums[0] <= 1e-12 * total**3) | (sums[1] <= 1e-12 * total**3)
-        return np.where(vague, 0.0, _defined(100 * sums[2] / np.sqrt(sums[0]) / np.sqrt(sums[1])))
+        vague = (one.square <= 1e-12 * total**3) | (other.square <= 1e-12 * total**3)
+        both = np.einsum("...n,...n->...", one.weighted, other.ranks)
+        return np.where(vague, 0.0, _defined(100 * both / np.sqrt(one.square) / np.sqrt(other.square)))
 
 
 def slopes(of: Outcomes) -> Floats:

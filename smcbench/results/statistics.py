@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from smcbench.errors import UsageError
-from smcbench.results.outcomes import Floats, Ints, Outcomes, reduced, slopes, spearman
+from smcbench.results.outcomes import Floats, Ints, Outcomes, correlation, ranked, reduced, slopes
 
 Evidence = Mapping[int, Outcomes]
 """Of a row: outcomes by seed."""
@@ -100,7 +101,8 @@ def _signs(gaps: Floats, first: Outcomes, resamples: int) -> float:
         return _exactly(known, counts, int(reached.round()))
     draw, beyond = _generator(first), 0
     for some in _chunks(resamples, len(sizes)):
-        sums = 2 * ((draw.random((some, len(sizes))) < 0.5) @ sizes) - sizes.sum()
+        bits = np.frombuffer(draw.bytes(some * -(-len(sizes) // 8)), dtype=np.uint8).reshape(some, -1)
+        sums = 2 * (np.unpackbits(bits, axis=1, count=len(sizes)) @ sizes) - sizes.sum()
         beyond += int((np.abs(sums) >= reached * (1 - 1e-12)).sum())
     return (beyond + 1) / (resamples + 1)
 
@@ -180,7 +182,7 @@ class _Stratum(NamedTuple):
     """
 
     groups: Ints
-    patterns: Floats
+    patterns: NDArray[Any]
     counts: Ints
 
 
@@ -204,7 +206,7 @@ def _summed(each: Sequence[Outcomes], resamples: int, draw: np.random.Generator)
     for some in _chunks(resamples, max(columns, len(first))):
         sums = np.zeros((some, len(first.weights), features.shape[1] + 1))
         for stratum in strata:
-            often = _often(stratum.counts, some, draw)
+            often = _often(stratum.counts, some, draw, stratum.patterns.dtype)
             sums[:, stratum.groups] += (often @ stratum.patterns).reshape(some, len(stratum.groups), -1)
         apart = sums[..., :-1].reshape(some, len(first.weights), len(each), -1)
         yield np.einsum("rgc,g->rc", reduced(first.kind, apart, sums[..., -1:]), first.weights)
@@ -214,7 +216,7 @@ def _ranked(each: Sequence[Outcomes], resamples: int, draw: np.random.Generator)
     """Of ranks there are no sums; but how often each example stands is enough."""
     first = each[0]
     strata = _strata(first)
-    for some in _chunks(resamples, 4 * len(first)):
+    for some in _chunks(resamples, 16 * len(first)):
         often = np.zeros((some, len(strata)))
         for stratum in range(int(strata.max()) + 1):
             inside = np.flatnonzero(strata == stratum)
@@ -223,18 +225,27 @@ def _ranked(each: Sequence[Outcomes], resamples: int, draw: np.random.Generator)
         for group, weight in enumerate(first.weights):
             inside = np.flatnonzero(first.groups == group)
             counts = often[:, first.units[inside]]
-            scores += weight * np.stack([spearman(one.values[inside], counts) for one in each], axis=1)
+            total, label = counts.sum(axis=-1), first.values[inside, 1]
+            right = ranked(label, counts)  # all networks are measured by the same
+            for at, one in enumerate(each):
+                x, y = one.values[inside].T
+                mine = right if np.array_equal(y, label) else ranked(y, counts)
+                scores[:, at] += weight * correlation(ranked(x, counts), mine, total)
         yield scores
 
 
-def _often(counts: Ints, resamples: int, draw: np.random.Generator) -> Floats:
+def _often(counts: Ints, resamples: int, draw: np.random.Generator, dtype: DTypeLike = np.float64) -> NDArray[Any]:
     """How often each pattern of so many units is drawn, by whichever way is shorter; of shape (resamples, patterns)."""
     units, patterns = int(counts.sum()), len(counts)
     if 8 * patterns < units:
-        return draw.multinomial(units, counts / units, resamples).astype(np.float64)
-    drawn = np.repeat(np.arange(patterns), counts)[draw.integers(0, units, (resamples, units), dtype=np.int32)]
-    drawn += patterns * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * patterns).reshape(resamples, patterns).astype(np.float64)
+        return draw.multinomial(units, counts / units, resamples).astype(dtype)
+    drawn = draw.integers(0, units, (resamples, units), dtype=np.int32)
+    if patterns < units:
+        drawn = np.repeat(np.arange(patterns, dtype=np.int32), counts)[drawn]
+    often = np.empty((resamples, patterns), dtype)
+    for row, mine in zip(often, drawn, strict=True):  # one by one: its counts stay in the cache
+        row[:] = np.bincount(mine, minlength=patterns)
+    return often
 
 
 def _chunks(resamples: int, columns: int) -> Iterator[int]:
@@ -257,7 +268,13 @@ def _patterns(first: Outcomes, features: Floats) -> Iterator[_Stratum]:
             np.add.at(sums, (unit, group), counted[inside])
         patterns, counts = np.unique(sums.reshape(len(units), -1), axis=0, return_counts=True)
         often = np.argsort(-counts, kind="stable")  # the rare ones last: most resamples are complete before them
-        yield _Stratum(groups, patterns[often], counts[often])
+        yield _Stratum(groups, _short(patterns[often], len(units)), counts[often])
+
+
+def _short(patterns: Floats, units: int) -> NDArray[Any]:
+    """In single precision, where all sums of so many are exact in it: they are whole numbers, and not too large."""
+    whole = bool((patterns == np.rint(patterns)).all() and np.abs(patterns).max() * units < 1 << 24)
+    return patterns.astype(np.float32) if whole else patterns
 
 
 @functools.lru_cache(maxsize=1024)
