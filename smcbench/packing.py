@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smcbench import __version__, files, plugins, verify
+from smcbench import __version__, evidence, files, plugins
 from smcbench.errors import InvalidInput, UsageError
 from smcbench.results import outcomes, predictions, shape, weights
 from smcbench.results.battery import Battery
@@ -136,7 +136,7 @@ def _pinned(battery: Battery, tasks: Mapping[str, Task]) -> BatteryRef:
 def filled(manifest: Manifest, records: Sequence[RunRecord]) -> str:
     """A card with what the records know, and what an installed method says of itself."""
     first = records[0].spec.sparsifier
-    known = verify.installed(manifest.sparsifier)
+    known = plugins.known(manifest.sparsifier)
     runs = {f"smcbench {r.provenance.smcbench}, torch {r.provenance.torch}, {r.provenance.device}" for r in records}
     return TEMPLATE.read_text(encoding="utf-8").format(
         name=manifest.name,
@@ -173,7 +173,7 @@ def _weights(store: Store, task: Task, records: Sequence[RunRecord]) -> SparseWe
     """Those at the highest sparsity that the store has, if they are what the record tells of."""
     for record in sorted(records, key=lambda r: -r.spec.sparsity):
         found = _stored(store.folder(record.spec, record.provenance.engine), record)
-        if found is not None and verify.are_of(found, task, record):
+        if found is not None and evidence.are_of(found, task, record):
             return found
     return None
 

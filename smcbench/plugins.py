@@ -24,7 +24,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from smcbench.errors import InvalidInput, UsageError, describe
+from smcbench.errors import InvalidInput, SmcbenchError, UsageError, describe
+from smcbench.results.battery import plain_name
 
 if TYPE_CHECKING:
     from smcbench.sparsifier import Sparsifier
@@ -150,6 +151,18 @@ def load_sparsifier(text: str) -> Named:
     sparsifier = _construct(found, name, {**chosen, **arguments})
     source = hashlib.sha256(Path(inspect.getfile(found)).read_bytes()).hexdigest()
     return Named(sparsifier, name, _label(name, sparsifier), source, ":" not in name)
+
+
+@functools.lru_cache(maxsize=64)
+def known(label: str) -> Named | None:
+    """An installed method of this label, which may be anybody's: never one that it would have to import from a file."""
+    unsafe = {":", "/", "\\"} & set(label)  # a backslash may spell the other two
+    if unsafe or plain_name(label) not in installed("sparsifiers"):
+        return None
+    try:
+        return load_sparsifier(label)
+    except SmcbenchError:
+        return None
 
 
 def _fits(kind: type[Sparsifier], name: str, key: str, value: Any, default: Any) -> None:

@@ -24,18 +24,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from smcbench import cell, files, plugins
 from smcbench.checkpoint import fill
 from smcbench.errors import InvalidInput, SmcbenchError, UsageError
+from smcbench.evidence import as_tensor, digest_of, recount, sizes
 from smcbench.flops import Flops
 from smcbench.results import predictions
 from smcbench.results import record as r
 from smcbench.results import weights as weights_
 from smcbench.results.aggregate import Level
-from smcbench.results.battery import plain_name
 from smcbench.results.outcomes import Outcomes
 from smcbench.results.record import RunRecord
 from smcbench.results.submission import (
@@ -47,10 +46,7 @@ from smcbench.results.submission import (
     read_submission,
     weights_of,
 )
-from smcbench.results.weights import Array, SparseWeights
 from smcbench.session import Session, build_model
-from smcbench.sparsity.mask import Mask
-from smcbench.state import State, named_tensors
 from smcbench.task import Evaluation, Task
 from smcbench.trainer import ENGINE
 
@@ -207,13 +203,13 @@ class _Check:
             if _is_of(each.named, record):
                 return each
         label = record.spec.sparsifier.label
-        named = installed(label)
+        named = plugins.known(label)
         return _Method(label, named) if named is not None and _is_of(named, record) else None
 
     def _network(self, task: Task, record: RunRecord) -> Task:
         """The task whose network the method trains, in whichever version it is here."""
         method = self.methods[record.run]
-        named = installed(record.spec.sparsifier.label) if method is None else method.named
+        named = plugins.known(record.spec.sparsifier.label) if method is None else method.named
         return task if named is None else named.sparsifier.network(task, record.spec.sparsity)
 
     # -- recompute
@@ -331,7 +327,7 @@ class _Check:
                 continue
             where = weights_of(task.name)
             model = build_model(self._network(task, record), 0, self.device)
-            tensors = {n: _tensor(a) for n, a in weights_.read(self.folder / where).tensors.items()}
+            tensors = {n: as_tensor(a) for n, a in weights_.read(self.folder / where).tensors.items()}
             try:
                 fill(model, tensors, where, task.name)
             except InvalidInput as error:
@@ -401,18 +397,6 @@ def _trusted(text: str) -> _Method:
     return _Method(text, plugins.load_sparsifier(text))
 
 
-@functools.lru_cache(maxsize=64)
-def installed(label: str) -> plugins.Named | None:
-    """An installed method of this label, which may be anybody's: never one that it would have to import from a file."""
-    unsafe = {":", "/", "\\"} & set(label)  # a backslash may spell the other two
-    if unsafe or plain_name(label) not in plugins.installed("sparsifiers"):
-        return None
-    try:
-        return plugins.load_sparsifier(label)
-    except SmcbenchError:
-        return None
-
-
 def _is_of(named: plugins.Named, record: RunRecord) -> bool:
     """Whether a run of this method would have the id of the record."""
     mine = dataclasses.replace(record.spec, sparsifier=cell.reference(named))
@@ -435,89 +419,6 @@ def _differing(theirs: Outcomes, mine: Outcomes, ids: Sequence[str]) -> str | No
     return None
 
 
-# -- weights
-
-
-def digest_of(weights: SparseWeights, network: Task) -> str:
-    """The digest that a run with these weights has in its record: of the state, or of those of its parts.
-
-    Raises:
-        InvalidInput: they are not those of the network.
-    """
-    digests = []
-    for number, part in enumerate(network.parts):
-        prefix = f"{number}." if len(network.parts) > 1 else ""
-        model = _architecture(part)
-        shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model)}
-        own = {name.removeprefix(prefix): a for name, a in weights.tensors.items() if name.startswith(prefix)}
-        if {name: array.shape for name, array in own.items()} != shapes:
-            name = min({(n, a.shape) for n, a in own.items()} ^ set(shapes.items()))[0]
-            raise InvalidInput(f"{prefix}{name} is not as in the model of {network.name}")
-        prunable = part.prunable(model)
-        if {name.removeprefix(prefix) for name in weights.mask if name.startswith(prefix)} != set(prunable):
-            raise InvalidInput(f"its mask is not of the prunable weights of {network.name}")
-        mask = {name: torch.from_numpy(weights.mask[prefix + name].copy()).reshape(shapes[name]) for name in prunable}
-        digests.append(State({name: _tensor(own[name]) for name in shapes}, Mask(mask)).digest())
-    return digests[0] if len(digests) == 1 else files.digest(digests)
-
-
-def are_of(weights: SparseWeights, task: Task, record: RunRecord) -> bool:
-    """Whether these are the weights and the mask that a record tells of."""
-    named = installed(record.spec.sparsifier.label)
-    network = task if named is None else named.sparsifier.network(task, record.spec.sparsity)
-    try:
-        same = digest_of(weights, network) == record.digests.weights
-    except InvalidInput:
-        return False
-    return same and weights.mask_digest() == record.digests.mask
-
-
-def recount(weights: SparseWeights, task: Task, network: Task) -> tuple[r.Denominators, dict[str, float]]:
-    """The zeros over the four denominators, and the density of each prunable tensor, from the bytes.
-
-    A smaller network is counted as the task's with the rest of its weights zero.
-    """
-    zeros, several = weights.zeros(), len(task.parts) > 1
-    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    layers: dict[str, float] = {}
-    for number, (part, inner) in enumerate(zip(task.parts, network.parts, strict=True)):
-        prefix = f"{number}." if several else ""
-        whole, found = _counts(part), _counts(inner)
-        for kind, names in found.items():
-            size = sum(whole[kind].values())
-            totals[kind][0] += size
-            totals[kind][1] += size - sum(names.values()) + sum(zeros[prefix + name] for name in names)
-        for name, size in whole["scope"].items():
-            kept = found["scope"][name] - zeros[prefix + name]
-            layers[prefix + name] = kept / size
-    return r.Denominators(**{kind: r.Count(*pair) for kind, pair in totals.items()}), layers
-
-
-def _counts(task: Task) -> dict[str, dict[str, int]]:
-    """Sizes of the tensors behind each denominator, by name."""
-    model = _architecture(task)
-    parameters = dict(model.named_parameters())
-    names = {id(p): name for name, p in parameters.items()}
-    behind = cell.counted(model, {name: parameters[name] for name in task.prunable(model)})
-    return {kind: {names[id(t)]: t.numel() for t in tensors} for kind, tensors in behind.items()}
-
-
-def _architecture(task: Task) -> nn.Module:
-    with torch.device("meta"):
-        return task.architecture()
-
-
-def _tensor(array: Array) -> Tensor:
-    flat = torch.frombuffer(bytearray(array.words.tobytes() or b"\0" * 8), dtype=_DTYPES[array.dtype])
-    return flat[: len(array.words)].clone().reshape(array.shape)
-
-
-_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
-
-
 # -- operations
 
 
@@ -537,7 +438,7 @@ def _least(record: RunRecord, network: Task, recipe: int, densities: Mapping[str
     """
     flops = _operations(network, record.spec.budget)
     still = record.conduct.last_prune in (None, 0) and record.cost.steps == recipe
-    under = densities if still else _cheapest(flops, _counts(network)["scope"], record.sparsity.kept)
+    under = densities if still else _cheapest(flops, sizes(network)["scope"], record.sparsity.kept)
     return record.cost.steps * flops.step(under, under)
 
 
@@ -568,7 +469,7 @@ def _within(layers: Mapping[str, float], task: Task, network: Task) -> dict[str,
     """Densities of the layers of the task's network as those of the smaller network that stands for it."""
     if network is task:
         return dict(layers)
-    whole, own = _counts(task)["scope"], _counts(network)["scope"]
+    whole, own = sizes(task)["scope"], sizes(network)["scope"]
     return {name: layers.get(name, 1.0) * whole[name] / own[name] for name in own}
 
 

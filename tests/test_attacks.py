@@ -1012,8 +1012,8 @@ def test_text_is_text(folder: Folder, text: str) -> None:
 def test_nothing_named_by_a_submission_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A label or a task is looked up among what is installed; no spelling of a path makes a file be executed."""
     from smcbench.cli.board import _Scorers
+    from smcbench.plugins import known as installed
     from smcbench.results.record import TaskRef
-    from smcbench.verify import installed
 
     monkeypatch.chdir(tmp_path)
     for name in ("evil.py", "digits@evil.py"):

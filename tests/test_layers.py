@@ -27,6 +27,7 @@ LAYERS = """
     convert
     packing
     verify
+    evidence
     checkpoint  naming
     cell  controls
     plugins  provenance

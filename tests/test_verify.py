@@ -295,7 +295,7 @@ def free_training(f: Forger) -> None:
 
 def other_network(f: Forger) -> None:
     """Another tensor for one of the same shape, with the digest of the weights mended."""
-    from smcbench.verify import digest_of
+    from smcbench.evidence import digest_of
 
     for name, array in f.weights.tensors.items():
         if array.dtype == "F32" and len(array.shape) > 1:

@@ -67,7 +67,7 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | N
     if _ROOM <= room < widths[-1]:
         widths[-1] = room
         body = [
-            line
+            list(line)
             for *first, last in body
             for line in zip_longest(*([cell] for cell in first), textwrap.wrap(last, room), fillvalue="")
         ]

@@ -39,7 +39,7 @@ def write_report(
     """
     parquet = io.BytesIO()
     frame(board).to_parquet(parquet, index=False)
-    contents = {
+    contents: dict[str, str | bytes] = {
         PAGE: page(
             content.board_of(board, published, submissions_at),
             content.evidence_of(board, records),

@@ -13,7 +13,7 @@ from smcbench.results.ranking import Estimate, Standing
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
     **{character: "\\" + character for character in "&%$#_{}"},
 }  # fmt: skip
 NONE = "--"
@@ -48,7 +48,7 @@ def escape(text: str) -> str:
     >>> print(escape(r"50% of \input{x}_1"))
     50\% of \textbackslash{}input\{x\}\_1
     """
-    seen = "".join(c for c in text if unicodedata.category(c)[0] != "C")
+    seen = "".join(c for c in text if unicodedata.category(c)[0] != "C" and c not in "\u2028\u2029")
     return "".join(_SPECIAL.get(c, c) for c in seen)
 
 
@@ -63,14 +63,14 @@ def _standings(title: str, standings: Sequence[Standing]) -> str:
                 yield _line(
                     NONE if s.tier is None else str(s.tier),
                     _set(escape(s.sparsifier), bold) + (" (retracted)" if s.retracted else ""),
-                    _set(_estimate(s.quality), bold),
-                    ("$\\geq$ " if s.open and s.breaks else "") + _estimate(s.breaks),
+                    _set(_estimate(s.quality, 2), bold),
+                    ("$\\geq$ " if s.open and s.breaks else "") + _estimate(s.breaks, 3),
                     f"{s.train:.2f}",
                     f"{s.inference:.2f}",
                     f"{s.cells - s.missing}/{s.cells}",
                 )
 
-    head = _line("Tier", "Method", "Quality", "Break-point", "Training", "Inference", "Runs")
+    head = _line("Tier", "Method", "Quality", "Break-point", "Train", "Infer", "Runs")
     caption = (
         f"Standings on {escape(title)}, by track and category as measured. Quality: 0 is chance, 1 is dense. Bold: the "
         r"first tier, where there is a second. Brackets: 95\,\% intervals. Costs in dense trainings and forward passes."
@@ -103,7 +103,8 @@ def _scores(rows: Sequence[Row], order: dict[str, int], retracted: set[str]) -> 
 def _table(columns: str, head: str, lines: Iterator[str], caption: str) -> str:
     return "\n".join(
         [
-            r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            r"\begin{table}", r"\centering\footnotesize\tabcolsep=4pt", rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
         ]
     )  # fmt: skip
@@ -119,11 +120,11 @@ def _score(row: Row | None, bold: bool) -> str:
     return _set(f"{row.mean:.1f}", bold) + ("" if row.std is None else f" $\\pm$ {row.std:.1f}")
 
 
-def _estimate(found: Estimate | None) -> str:
+def _estimate(found: Estimate | None, digits: int) -> str:
     if found is None:
         return NONE
-    between = "" if found.low is None or found.high is None else f" [{found.low:.3f}, {found.high:.3f}]"
-    return f"{found.mean:.3f}{between}"
+    between = "" if found.low is None or found.high is None else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return f"{found.mean:.{digits}f}{between}"
 
 
 def _set(text: str, bold: bool) -> str:

@@ -185,7 +185,8 @@ def spearman(values: Floats, counts: NDArray[Any] | None = None) -> Floats:
             again: the ranks of all its examples follow from how many lie below each.
     """
     weights = np.ones(len(values)) if counts is None else np.asarray(counts, dtype=np.float64)
-    return correlation(*(ranked(each, weights) for each in values.T), weights.sum(axis=-1))
+    x, y = values.T
+    return correlation(ranked(x, weights), ranked(y, weights), weights.sum(axis=-1))
 
 
 class Ranked(NamedTuple):
