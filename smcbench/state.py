@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,31 +76,58 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     every device; each word is mixed with its position before it is added.
     """
     total = hashlib.sha256()
-    for name, tensor in tensors:
-        low, high = _sums(tensor.detach())
-        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|{low}|{high}\n".encode())
+    for group in _groups(tensors):
+        for (name, tensor), (low, high) in zip(group, _sums([tensor for _, tensor in group]), strict=True):
+            total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|{low}|{high}\n".encode())
     return total.hexdigest()
 
 
-def _sums(tensor: Tensor) -> tuple[int, int]:
+def _groups(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
+    """Neighbours that are summed together, as many as have ``_WORDS`` words: of small ones the calls take the time."""
+    group: list[tuple[str, Tensor]] = []
+    room = 0
+    for name, tensor in tensors:
+        size = tensor.numel() * tensor.element_size() // 8 + 1
+        if group and (size > room or tensor.device != group[0][1].device):
+            yield group
+            group = []
+        if not group:
+            room = _WORDS
+        group.append((name, tensor.detach()))
+        room -= size
+    if group:
+        yield group
+
+
+def _sums(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Of each tensor of a group the two sums of its mixed words."""
+    words = [_words(tensor) for tensor in tensors]
+    device = words[0].device
+    sums = torch.zeros((2, len(words)), dtype=torch.int64, device=device)
+    if len(words) == 1:
+        for start in range(0, len(words[0]), _WORDS):
+            some = words[0][start : start + _WORDS]
+            sums[:, 0] += _mixed(some, torch.arange(start, start + len(some), device=device)).sum(dim=1)
+    else:
+        owner = torch.repeat_interleave(torch.tensor([len(each) for each in words], device=device))
+        place = torch.cat([torch.arange(len(each), device=device) for each in words])
+        sums.index_add_(1, owner, _mixed(torch.cat(words), place))
+    return [(low % 2**64, high % 2**64) for low, high in sums.T.tolist()]
+
+
+def _mixed(words: Tensor, place: Tensor) -> Tensor:
+    """Words mixed with their places once, and twice."""
+    once = _mix(words ^ _mix(place + 0x1E3779B97F4A7C15))
+    return torch.stack([once, _mix(once)])
+
+
+def _words(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor as 64-bit words, the last one filled up with zeros."""
     flat = tensor.contiguous().reshape(-1)
-    raw = flat.view(torch.uint8) if flat.dtype != torch.bool else flat.to(torch.uint8)
-    whole = raw.numel() // 8 * 8
-    parts = [raw[:whole].view(torch.int64)] if raw.data_ptr() % 8 == 0 else [raw[:whole].clone().view(torch.int64)]
-    if whole < raw.numel():
-        tail = raw.new_zeros(8)
-        tail[: raw.numel() - whole] = raw[whole:]
-        parts.append(tail.view(torch.int64))
-    low = high = 0
-    position = 0
-    for part in parts:
-        for words in torch.split(part, _WORDS):
-            index = torch.arange(position, position + len(words), device=words.device, dtype=torch.int64)
-            mixed = _mix(words ^ _mix(index + 0x1E3779B97F4A7C15))
-            low += int(mixed.sum())
-            high += int(_mix(mixed).sum())
-            position += len(words)
-    return low % 2**64, high % 2**64
+    raw = flat.to(torch.uint8) if flat.dtype == torch.bool else flat.view(torch.uint8)
+    if raw.numel() % 8:
+        raw = torch.cat([raw, raw.new_zeros(-raw.numel() % 8)])
+    return (raw if raw.data_ptr() % 8 == 0 else raw.clone()).view(torch.int64)
 
 
 def _mix(x: Tensor) -> Tensor:
