@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -177,8 +178,9 @@ def _telling(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise SmcbenchError(
-            f"{path}: cannot be written ({reason}); free some space or choose another folder with --out"
+            f"{path}: cannot be written ({reason}); {'free some space or ' if full else ''}choose another folder"
         ) from error
 
 

@@ -26,6 +26,7 @@ from smcbench.results.submission import (
     Manifest,
     Missing,
     check_card,
+    check_name,
     in_battery,
     lacking,
     outcomes_of,
@@ -51,6 +52,7 @@ def pack(
     authors: str | None = None,
     paper: str | None = None,
     card: str | None = None,
+    about: str | None = None,
 ) -> Path:
     """Write the submission folder ``out/name`` from the runs of a store, whole or not at all; the same runs give the
     same bytes.
@@ -70,6 +72,7 @@ def pack(
         authors: who stands behind it.
         paper: where the method is described.
         card: what people should know; default: what the records and an installed method tell.
+        about: what the method says of itself, in such a card, where it is not installed.
 
     Raises:
         UsageError: the battery is one that no board ranks, or the sparsifier is unknown.
@@ -77,13 +80,12 @@ def pack(
     """
     if not battery.ranked:
         raise UsageError(f"results of battery {battery.name} never enter a leaderboard; run --battery mini for that")
+    check_name(name)
     tasks = _loaded(battery) if tasks is None else tasks
     ref = _pinned(battery, tasks)
     records, missing = in_battery(store.find(), ref, sparsifier)
     if not records or (missing and not allow_incomplete):
-        raise InvalidInput(
-            f"{sparsifier} on {battery.name}: {lacking(missing, ref, sparsifier)}; run them, or pack it as incomplete"
-        )
+        raise InvalidInput(f"{sparsifier} on {battery.name}: {lacking(missing, ref, sparsifier)}")
     manifest = Manifest(
         schema=2,
         name=name,
@@ -95,8 +97,8 @@ def pack(
         authors=authors,
         paper=paper,
     )
-    shape.read(Manifest, shape.plain(manifest), "manifest")  # a bad name fails here, before anything is written
-    text = (filled(manifest, records) if card is None else card).encode()
+    shape.read(Manifest, shape.plain(manifest), "manifest")  # bad authors fail here, before anything is written
+    text = (filled(manifest, records, about) if card is None else card).encode()
     check_card(text, CARD)
     contents = {RECORDS: "".join(r.text() + "\n" for r in records).encode(), CARD: text}
     by_task: dict[str, list[RunRecord]] = defaultdict(list)
@@ -133,8 +135,8 @@ def _pinned(battery: Battery, tasks: Mapping[str, Task]) -> BatteryRef:
     )
 
 
-def filled(manifest: Manifest, records: Sequence[RunRecord]) -> str:
-    """A card with what the records know, and what an installed method says of itself."""
+def filled(manifest: Manifest, records: Sequence[RunRecord], about: str | None = None) -> str:
+    """A card with what the records know, and what is said about the method; default: what an installed one says."""
     first = records[0].spec.sparsifier
     known = plugins.known(manifest.sparsifier)
     runs = {f"smcbench {r.provenance.smcbench}, torch {r.provenance.torch}, {r.provenance.device}" for r in records}
@@ -145,7 +147,7 @@ def filled(manifest: Manifest, records: Sequence[RunRecord]) -> str:
         battery=manifest.battery.name,
         authors=manifest.authors or "not said",
         paper=manifest.paper or (known.sparsifier.paper if known else None) or "not said",
-        method=(inspect.getdoc(known.sparsifier) if known else None) or "Not said.",
+        method=about or (inspect.getdoc(known.sparsifier) if known else None) or "Not said.",
         parameters="\n".join(f"- {k}: {v!r}" for k, v in sorted(first.parameters.items())) or "- none",
         runs="\n".join(f"- {each}" for each in sorted(runs)),
         filled=FILLED,

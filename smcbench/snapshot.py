@@ -113,4 +113,5 @@ def load(session: Session, tensors: Mapping[str, Tensor], meta: Mapping[str, Any
     places = {name: place for place, name in enumerate(session.weights)}
     for name, tensors_of in masks.items():
         memory[name] = Mask(dict(sorted(tensors_of.items(), key=lambda item: (places.get(item[0], -1), item[0]))))
-    session.memory = {name: memory[name] for name in meta["memories"]}
+    session.memory.clear()  # a method may hold on to the dictionary itself
+    session.memory.update((name, memory[name]) for name in meta["memories"])

@@ -354,9 +354,16 @@ class _Check:
         can = [(task, record, method) for task, records in self.by_task.items() for record in records
                if (method := self.methods[record.run]) is not None and record.provenance.engine == ENGINE]  # fmt: skip
         if not can:
+            label = self.submission.manifest.sparsifier
+            if self.trusted:
+                named = " and ".join(each.text for each in self.trusted)
+                raise UsageError(
+                    f"{named} is not what was run: its source, its version or its parameters are others than in the "
+                    f"records of {label}; name the file that they come from"
+                )
             raise UsageError(
-                f"{self.submission.manifest.sparsifier} cannot be run here in the version of the records; read its "
-                "source, then name it with --trust, as in --trust ./mine.py:Mine"
+                f"{label} cannot be run here in the version of the records; read its source, "
+                "then name it with --trust, as in --trust ./mine.py:Mine"
             )
         task, record, method = self.draw.choice(can)
         spec = record.spec

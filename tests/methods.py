@@ -30,8 +30,10 @@ class Stepwise(Sparsifier):
     """Prunes a little every other step by noisy magnitudes; with ``KILL_AT`` set, kills its process at that step."""
 
     def sparsify(self, session: Session, sparsity: float) -> None:
-        session.memory["noise"] = random_scores(session)[next(iter(session.weights))]
+        memory = session.memory
+        memory["noise"] = random_scores(session)[next(iter(session.weights))]
         for step in session.steps():
+            memory["steps"] = int(memory.get("steps", 0)) + 1  # type: ignore[arg-type]
             if step.index % 2 == 0:
                 noise = random_scores(session)
                 scores = {name: w.detach().abs() + noise[name] / 10 for name, w in session.weights.items()}

@@ -170,7 +170,9 @@ def test_init_writes_a_sparsifier_that_keeps_the_contract(say: Say, here: Path) 
     assert "not overwritten" in again.error
 
 
-@pytest.mark.parametrize(("name", "message"), [("3", "cannot name"), ("random", "hide"), ("class", "cannot name")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("3", "cannot name"), ("random", "hide"), ("class", "cannot name"), ("../x", "cannot name")]
+)
 def test_init_refuses_names_that_make_trouble(say: Say, here: Path, name: str, message: str) -> None:
     said = say("init", "sparsifier", name)
     assert said.code == 2
@@ -183,6 +185,7 @@ def test_check_tells_which_promise_is_broken(say: Say) -> None:
     assert said.code == 1
     failed = [each for each in said.json() if each["state"] == "failed"]
     assert any("sparsity" in each["check"] for each in failed)
+    assert not any(each["check"] in each["message"] for each in failed)
 
 
 # -- running -------------------------------------------------------------------------------------------------------
@@ -322,6 +325,7 @@ def test_a_record_that_cannot_be_read_is_named_kept_and_computed_again(say: Say,
         (["info", "rigel"], 2, "the nearest are rigl"),
         (["info", "rigl", "--qualify"], 2, "is no task"),
         (["check", "mini"], 2, "is a battery"),
+        (["check", "./mine.py"], 2, "./mine.py: say which class of the file, as ./mine.py:Name"),
         (["status", "--out", "nowhere"], 5, "no such folder"),
         (["compare", "rigl", "--out", "nowhere", "--board", "nowhere"], 5, "no results"),
         (["board", "build", "--board", "nowhere"], 3, "no such folder"),
@@ -331,7 +335,8 @@ def test_a_record_that_cannot_be_read_is_named_kept_and_computed_again(say: Say,
         (["eval", "nowhere.safetensors", "--task", "digits"], 3, "cannot be read"),
         (["eval", "nowhere.safetensors"], 2, "--task"),
         (["nonsense"], 2, "nonsense"),
-        (["list", "--nonsense"], 2, "--nonsense"),
+        (["list", "--nonsense"], 2, "see `smcbench list --help`"),
+        (["board", "retract"], 2, "see `smcbench board retract --help`"),
     ],
 )
 def test_bad_input_is_one_line(say: Say, here: Path, arguments: Sequence[str], code: int, message: str) -> None:
@@ -443,6 +448,14 @@ def test_compare(say: Say, made_up: Store, here: Path, form: str, begin: str) ->
     assert {row["task"]["name"] for row in only["rows"]} == {"digits"}
 
 
+def test_status_counts_what_was_not_begun(say: Say, made_up: Store, here: Path) -> None:
+    tasks = '[{task = "digits"}, {task = "csqa-mini"}]'
+    (here / "two.toml").write_text(f"[two]\nseeds = [0, 99]\nsparsities = [0.5]\ntasks = {tasks}\n")
+    groups = say("status", "--battery", "two.toml", "--out", made_up.root, "--json").json()["groups"]
+    omp = {group["task"]: (group["done"], group["of"]) for group in groups if group["sparsifier"] == "omp"}
+    assert omp == {"digits": (1, 2), "csqa-mini": (0, 2)}
+
+
 def test_compare_names_what_there_is(say: Say, made_up: Store, here: Path) -> None:
     said = say("compare", "omp", "snip", "--out", made_up.root)
     assert said.code == 5
@@ -474,6 +487,8 @@ def test_the_board_from_runs_to_table(say: Say, runs: Path, here: Path) -> None:
     against = say("compare", "--against", "leaderboard", "--out", "nowhere", "--board", "board")
     assert against.code == 0
     assert "Plain" in against.out
+    named = say("compare", "plain", "--out", "nowhere", "--board", "board")  # as the submission is called
+    assert (named.code, "Plain" in named.out) == (0, True)
 
 
 def test_the_board_takes_whole_batteries(say: Say, runs: Path, here: Path) -> None:

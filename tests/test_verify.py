@@ -456,7 +456,9 @@ def test_a_method_that_was_read_may_be_run(tmp_path: Path) -> None:
     report = checked(folder, "retrain", trusted=[f"{mine}:Mine"])
     assert (report.findings, set(report.reached.values())) == ((), {"retrain"})
     mine.write_text(mine.read_text() + "# edited\n")
-    with pytest.raises(UsageError, match="--trust"):
+    with pytest.raises(
+        UsageError, match=r"mine\.py:Mine is not what was run: its source, its version or its parameters"
+    ):
         checked(folder, "retrain", trusted=[f"{mine}:Mine"])
 
 
@@ -546,15 +548,26 @@ def test_a_task_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 # -- the command line
 
 
-def test_the_command_line_says_it_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_line_says_it_in_one_line(
+    folder: Path, honest: Mapping[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["verify", str(folder), "--level", "claimed"]) == 0
-    assert capsys.readouterr().out == f"{folder}: claimed 4 runs\n"
+    assert capsys.readouterr().out == f"{folder}: nothing stands against it; claimed 4 runs\n"
     assert main(["verify", str(folder), "--level", "claimed", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["submission"], told["level"], told["findings"]) == ("omp-after", "claimed", [])
     assert main(["verify", str(folder)]) == 1  # the task is not installed
     (folder / "card.md").write_text("edited")
     assert main(["verify", str(folder)]) == 3
+    other = tmp_path / "other" / "omp-after"
+    shutil.copytree(honest["omp-after"], other)
+    capsys.readouterr()
+    assert main(["verify", str(folder), str(other), "--level", "claimed"]) == 3  # and the others are looked at
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == (f"{other}: nothing stands against it; claimed 4 runs\n", 1)
+    assert "card.md: does not have the digest" in err
+    assert main(["verify", str(other), "--record", "--board", str(tmp_path)]) == 2  # said before all the work
+    assert "knows no submission 'omp-after', only none; `smcbench board build` takes up" in capsys.readouterr().err
     assert main(["verify", str(tmp_path / "none")]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
@@ -573,8 +586,10 @@ def test_submit(
     assert f"  missing: {NAME} at 0.5, seed 1\n" in out
     assert "2 of 4 cells are missing" in err
     assert not (tmp_path / "board").exists()
-    assert main([*said, "--sparsifier", "rigl", "--allow-incomplete", "--name", "Rigl"]) == 3
-    assert "name: must be a text like" in capsys.readouterr().err
+    assert main([*said, "--sparsifier", "rigl", "--allow-incomplete", "--name", "Rigl"]) == 2
+    assert "'Rigl' cannot name a submission: use a to z, 0 to 9" in capsys.readouterr().err
+    assert main([*said, "--sparsifier", "rigl", "--card", str(tmp_path / "no.md")]) == 3
+    assert f"{tmp_path / 'no.md'}: cannot be read (No such file or directory)" in capsys.readouterr().err
     assert main([*said, "--sparsifier", "omp-after", "--authors", "somebody", "--paper", "arXiv:1506.02626"]) == 0
     placed = tmp_path / "board" / "submissions" / "omp-after"
     out, err = capsys.readouterr()

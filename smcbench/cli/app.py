@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from smcbench.cli import (
     submit,
     verify,
 )
+from smcbench.cli.output import complain
 from smcbench.errors import SmcbenchError, describe
 
 DEBUG = "SMCBENCH_DEBUG"
@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             raise
         if hasattr(error, "format_message"):  # typer's own errors, whichever version it is
-            return _complain(f"{error.format_message()} (see `smcbench --help`)", 2)
+            verb = getattr(getattr(error, "ctx", None), "command_path", "smcbench")
+            return _complain(f"{error.format_message()} (see `{verb} --help`)", 2)
         return _complain(f"{describe(error)} (unforeseen; {DEBUG}=1 shows where)", SmcbenchError.exit_code)
 
 
@@ -105,6 +106,5 @@ def _interrupted() -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print("smcbench:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+    complain(message)
     return code

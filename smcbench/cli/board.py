@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smcbench.cli.options import BOARD, RUNS, BatteryName, BoardFolder, Json, sparsifier_names
-from smcbench.cli.output import AsJson, Form, Format, NothingMeasured, columns, note, print_json, print_results
+from smcbench.cli.output import AsJson, Form, Format, NothingMeasured, columns, note, print_json, print_results, working
 from smcbench.errors import InvalidInput, SmcbenchError, UsageError
 from smcbench.results.battery import DENSE, STANDARD, Battery, show_sparsity
 from smcbench.results.record import TaskRef, slug
@@ -50,14 +50,15 @@ def build(
 
     path = board / FILE
     try:
-        built = upkeep.build(board, check, reason, evidence, by)
+        with working(f"building {path}"):
+            built = upkeep.build(board, check, reason, evidence, by)
     except BrokenHistory as error:
         if not check:
             raise
         print(error)
         raise typer.Exit(1) from None
     for event in built.events:
-        print(f"version {event.version}: {event}")
+        print(f"version {event.version}{' would be' * check}: {event}")
     size = f"{len(built.board.submissions)} submissions, {len(built.board.entries)} entries"
     if not built.changed:
         print(f"{path}: unchanged ({size})")
@@ -66,6 +67,9 @@ def build(
         raise typer.Exit(1)
     else:
         print(f"{path}: written ({size})")
+        if new := sorted({str(e.submission) for e in built.events if e.records}):
+            folders = " ".join(str(board / upkeep.SUBMISSIONS / name) for name in new)
+            print(f"next: smcbench verify {folders} --record{'' if board == BOARD else f' --board {board}'}")
 
 
 @app.command()

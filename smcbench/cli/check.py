@@ -69,7 +69,7 @@ def _outcome(check: Check) -> tuple[str, str]:
     except Skipped as reason:
         return "skipped", str(reason)
     except AssertionError as error:
-        return "failed", str(error)
+        return "failed", str(error).removeprefix(f"{check.name}: ")
     except Exception as error:
         return "failed", describe(error)
     return "ok", ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +79,8 @@ def compare(
         names += [each for each in dict.fromkeys(s.manifest.sparsifier for s in submitted) if each != DENSE]
     if not records and not printed:
         raise NothingMeasured(f"there are no results in {out} nor in {board}; `smcbench run --out {out}` makes some")
-    labels = _labels(names, records, bool(printed)) if records else []
+    called = {each.manifest.name: each.manifest.sparsifier for each in submitted}
+    labels = _labels([_label(name, called, records) for name in names], records, bool(printed)) if records else []
     found = None
     if labels:
         from smcbench.results.compare import compare as compared
@@ -118,6 +119,12 @@ def _labels(names: Sequence[str], records: Sequence[RunRecord], forgiving: bool)
                 raise
             note(str(error))
     return labels
+
+
+def _label(name: str, called: Mapping[str, str], records: Iterable[RunRecord]) -> str:
+    """What a submission of this name is of, unless a sparsifier has the name itself."""
+    mine = {text for r in records for text in (r.spec.sparsifier.label, r.spec.sparsifier.name)}
+    return name if name in mine else called.get(name, name)
 
 
 def _known(name: str, records: Sequence[RunRecord]) -> str:

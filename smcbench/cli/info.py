@@ -63,6 +63,8 @@ def find(name: str) -> Task | plugins.Named | Battery:
     known = plugins.installed("sparsifiers")
     if plain_name(name) in known:
         return plugins.load_sparsifier(name)
+    if name.endswith(".py") or "/" in name:
+        raise UsageError(f"{name}: say which class of the file, as {name}:Name")
     everything = [*known, *plugins.installed("tasks"), *Battery.names()]
     raise UsageError(f"no task, sparsifier or battery is called {name!r}; the nearest are {nearest(name, everything)}")
 

@@ -32,7 +32,7 @@ def sparsifier(
     from smcbench import files
 
     module = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
-    if not module.isidentifier() or keyword.iskeyword(module):
+    if "/" in name or not module.isidentifier() or keyword.iskeyword(module):
         raise UsageError(f"{name!r} cannot name a Python file; use letters, digits and hyphens, such as my-method")
     if importlib.util.find_spec(module) is not None and not (folder / f"{module}.py").exists():
         raise UsageError(f"a module is called {module!r} already, which {module}.py would hide; choose another name")

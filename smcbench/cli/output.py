@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,6 +102,22 @@ def print_results(what: Comparison | Board, form: Form, json: bool, *, mix: bool
         case Form.JSON:
             text = render(what, "json")
     sys.stdout.write(text)
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on a terminal's stderr while something takes seconds; nothing elsewhere."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True, highlight=False).status(escape(what)):
+        yield
+
+
+def complain(message: str) -> None:
+    """A line on stderr that is an error, whatever is in the message."""
+    line = " ".join(message.split())
+    print("smcbench:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
 
 
 def note(message: str) -> None:

@@ -176,7 +176,10 @@ def writable(out: Path) -> None:
         SmcbenchError: they cannot.
     """
     probe = out / ".writable"
-    files.write(probe, "")
+    try:
+        files.write(probe, "")
+    except SmcbenchError as error:
+        raise SmcbenchError(f"{error} with --out") from None
     probe.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from smcbench.cli.options import BOARD, BoardFolder
-from smcbench.cli.output import NothingMeasured
+from smcbench.cli.output import NothingMeasured, working
 
 OUT = Path("report")
 
@@ -28,7 +28,9 @@ def report(
     if not path.exists():
         raise NothingMeasured(f"{path}: no such file; `smcbench board build --board {board}` makes it")
     found = read_board(path)
-    records = [r for s in read_submissions(folder) for r in s.records] if folder.is_dir() else []
-    link = content.link(str(folder), str(out)) if folder.is_dir() else None
-    for written in write_report(out, found, records, published.load(), link):
+    with working(f"reporting on {path}"):
+        records = [r for s in read_submissions(folder) for r in s.records] if folder.is_dir() else []
+        link = content.link(str(folder), str(out)) if folder.is_dir() else None
+        paths = write_report(out, found, records, published.load(), link)
+    for written in paths:
         print(f"{written}: written ({written.stat().st_size / 1000:,.0f} kB)")

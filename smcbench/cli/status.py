@@ -61,7 +61,9 @@ def _groups(done: list[RunSpec], failures: list[Failure], battery: Battery | Non
     failed = Counter((f.spec.task.name, f.spec.sparsifier.label) for f in failures)
     names = {s.sparsifier.label: s.sparsifier.name for s in [*done, *(f.spec for f in failures)]}
     groups = []
-    for task, label in sorted({*finished, *failed}):
+    tasks = {entry.task for entry in battery.tasks} if battery else set()
+    untouched = {(task, label) for _, label in {*finished, *failed} for task in tasks}
+    for task, label in sorted({*finished, *failed, *untouched}):
         group: dict[str, Any] = {
             "task": task, "sparsifier": label, "done": finished[task, label], "failed": failed[task, label]
         }  # fmt: skip

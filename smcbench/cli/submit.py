@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -50,12 +51,15 @@ def submit(
     models: ModelFolder = None,
 ) -> None:
     """Pack finished runs as a submission. It is verified as a reviewer would, then put under the board's folder."""
-    from smcbench import packing
+    from smcbench import packing, plugins
     from smcbench.results import upkeep
     from smcbench.results.store import Store
+    from smcbench.results.submission import check_name
     from smcbench.verify import verify
 
-    whole, store = Battery.load(battery), Store(out)
+    whole, store, text = Battery.load(battery), Store(out), None if card is None else _text(card)
+    if name is not None:
+        check_name(name)
     if next(store.find(), None) is None:
         raise NothingMeasured(f"{out}: holds no run; `smcbench run --sparsifier {sparsifier} --out {out}` makes some")
     records, missing = packing.found(store, whole, sparsifier)
@@ -64,11 +68,13 @@ def submit(
     print(f"{out}: {len(records)} runs of {sparsifier} on {whole.name}, {len(missing)} cells missing")
     for line in _grouped(missing):
         print(f"  missing: {line}")
+    # The file was named by hand, and verification will run nothing else of it.
+    own = plugins.load_sparsifier(sparsifier).sparsifier if ":" in sparsifier else None
     label = records[0].spec.sparsifier.label if records else sparsifier
     with tempfile.TemporaryDirectory() as folder:
         packed = packing.pack(
             store, whole, sparsifier, name or slug(label).lower()[:60], Path(folder), allow_incomplete=allow_incomplete,
-            authors=authors, paper=paper, card=None if card is None else _text(card),
+            authors=authors, paper=paper, card=text, about=own and inspect.getdoc(own),
         )  # fmt: skip
         report = verify(packed, trusted=[sparsifier] if ":" in sparsifier else [])
         for remark in report.notes:
@@ -100,9 +106,11 @@ def _grouped(missing: Sequence[Missing]) -> list[str]:
 
 
 def _text(path: Path) -> str:
+    from smcbench.results.submission import check_card
+
     try:
-        return path.read_text(encoding="utf-8")
+        raw = path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path}: not UTF-8 text") from None
+    check_card(raw, str(path))
+    return raw.decode()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smcbench.cli.options import BOARD, BoardFolder, DataFolder, Device, Json, ModelFolder, sparsifier_names
-from smcbench.cli.output import note, print_json
-from smcbench.errors import UsageError
+from smcbench.cli.output import complain, note, print_json, working
+from smcbench.errors import InvalidInput, UsageError
+
+if TYPE_CHECKING:
+    from smcbench.verify import Report
 
 
 class Depth(StrEnum):
@@ -44,7 +47,7 @@ def verify(
     models: ModelFolder = None,
     json: Json = False,
 ) -> None:
-    """Check submissions. Leaves with 1 if something is not as claimed, with 3 if a folder is no submission at all."""
+    """Check submissions. Leaves with 1 if something is not as claimed, with 3 if a folder contradicts itself."""
     from smcbench.cli.planning import usable
     from smcbench.results import shape, upkeep
     from smcbench.verify import verify as verified
@@ -53,16 +56,24 @@ def verify(
     for folder in submissions:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder; name that of a submission, such as {board}/submissions/NAME")
+    if record:  # before all the work
+        upkeep.receivable(board, submissions)
     told: list[dict[str, Any]] = []
     received: dict[Path, Any] = {}
-    wrong = 0
+    wrong, refused = 0, 0
     for folder in submissions:
-        report = verified(folder, level.value, subset=subset, trusted=trust or (), device=device)
+        try:
+            with working(f"verifying {folder}"):
+                report = verified(folder, level.value, subset=subset, trusted=trust or (), device=device)
+        except InvalidInput as error:
+            refused += 1
+            told.append({"submission": folder.resolve().name, "refused": str(error)})
+            complain(str(error))
+            continue
         wrong += len(report.findings)
         told.append(shape.plain(report))
         if not json:
-            counts = Counter(report.reached.values())
-            print(f"{folder}: " + ", ".join(f"{how} {count} runs" for how, count in counts.items()))
+            print(f"{folder}: {_summary(report)}")
             for remark in report.notes:
                 print(f"  note: {remark}")
             for finding in report.findings:
@@ -75,4 +86,12 @@ def verify(
         upkeep.receive(board, received, by=by)
     if json:
         print_json(told)
-    raise typer.Exit(1 if wrong else 0)
+    raise typer.Exit(InvalidInput.exit_code if refused else 1 if wrong else 0)
+
+
+def _summary(report: Report) -> str:
+    """What was found, and how far the runs got."""
+    counts, n = Counter(report.reached.values()), len(report.findings)
+    against = "nothing stands" if n == 0 else "1 finding stands" if n == 1 else f"{n} findings stand"
+    reached = ", ".join(f"{how} {count} run{'s' * (count != 1)}" for how, count in counts.items())
+    return f"{against} against it; {reached}"

@@ -69,6 +69,15 @@ def read(shape: type[T], value: Any, where: str) -> T:
     return typing.cast(T, _reader(typing.cast(Any, shape))(value, where))
 
 
+def read_as(hint: Any, value: Any, where: str) -> Any:
+    """A value of any type that a field may have, such as ``Name``.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    return _reader(hint)(value, where)
+
+
 def schema(*shapes: type) -> dict[str, Any]:
     """JSON Schema definitions, by class name, of these dataclasses and of all that they hold."""
     found: dict[str, Any] = {}

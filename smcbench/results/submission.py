@@ -156,6 +156,21 @@ class Submission:
     weights: Mapping[str, RunId] = field(default_factory=dict)
 
 
+def check_name(name: str) -> None:
+    """Whether a submission may be called so.
+
+    Raises:
+        UsageError: it may not.
+    """
+    try:
+        shape.read_as(Name, name, "name")
+    except InvalidInput:
+        raise UsageError(
+            f"{name!r:.80} cannot name a submission: use a to z, 0 to 9, and . _ - within, at most 64 characters, "
+            "and no name that Windows keeps for itself"
+        ) from None
+
+
 def choose(records: Iterable[RunRecord], sparsifier: str) -> list[RunRecord]:
     """The records of one sparsifier, by its label, or by its name if that means one label only.
 
@@ -260,8 +275,9 @@ def in_battery(
 
 
 def lacking(missing: Sequence[Missing], ref: BatteryRef, sparsifier: str) -> str:
-    """What a submission lacks, for people."""
-    return f"{len(missing)} of {len(ref.cells(sparsifier))} cells are missing ({_some(missing)})"
+    """What a submission lacks, and what to do about it, for people."""
+    cells = f"{len(missing)} of {len(ref.cells(sparsifier))} cells are missing ({_some(missing)})"
+    return f"{cells}; run them, or allow that with --allow-incomplete"
 
 
 def _key(task: str, sparsity: float, seed: int, budget: float) -> tuple[str, float, int, float]:

@@ -14,7 +14,7 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from smcbench import files
 from smcbench.errors import InvalidInput, SmcbenchError, UsageError
 from smcbench.results import history, leaderboard
 from smcbench.results.aggregate import Level
+from smcbench.results.battery import nearest
 from smcbench.results.history import LEVELS, BrokenHistory, Event, History, Known
 from smcbench.results.leaderboard import Board
 from smcbench.results.merge import merged
@@ -157,12 +158,33 @@ def receive(board: Path, verified: Mapping[Path, Mapping[RunId, Level]], by: str
         return _settled(board, *(each for each in receipts if each))
 
 
-def _receipt(folder: Path, known: Known, levels: Mapping[RunId, Level], by: str | None) -> Event | None:
-    manifest = files.sha256((folder / MANIFEST).read_bytes())
+def receivable(board: Path, folders: Iterable[Path]) -> None:
+    """Whether :func:`receive` would write down what is found out about these folders; good to know before.
+
+    Raises:
+        UsageError: the board has no such submission.
+        InvalidInput: the folder is not what the board has.
+    """
+    past = History.read(board)
+    for folder in folders:
+        _taken_up(folder, _known(past, board, folder.resolve().name))
+
+
+def _taken_up(folder: Path, known: Known) -> str:
+    """The digest of the manifest of a folder that is as the board has it."""
+    try:
+        manifest = files.sha256((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{folder / MANIFEST}: cannot be read ({error.strerror})") from None
     if manifest != known.taken.manifest:
         raise InvalidInput(
             f"{folder}: is not what version {known.taken.version} took up; `smcbench board build` comes first"
         )
+    return manifest
+
+
+def _receipt(folder: Path, known: Known, levels: Mapping[RunId, Level], by: str | None) -> Event | None:
+    manifest = _taken_up(folder, known)
     news: dict[Level, list[RunId]] = {}
     for run, level in sorted(levels.items()):
         if run not in known.records:
@@ -214,9 +236,11 @@ def place(board: Path, packed: Path, reason: str | None = None, whole: bool = Fa
         return standing
     old, known = read_submission(standing), History.read(board).known.get(standing.name)
     if not reason and _nature(old) != _nature(new):
+        theirs, mine = (f"{each.manifest.sparsifier} on battery {each.manifest.battery.name}" for each in (old, new))
+        same = old.manifest.sparsifier == new.manifest.sparsifier
         raise UsageError(
-            f"{standing}: is of another battery or of other parameters than {packed}; "
-            "replace it with --reason, or choose another --name"
+            f"{standing}: is of {theirs}{' in another version' if mine == theirs else f', not of {mine}'}; "
+            f"choose another --name{', or replace it with --reason' if same else ''}"
         )
     contents = merged((packed, new), (standing, old)) if reason else merged((standing, old), (packed, new))
     for path, raw in contents.items():
@@ -335,9 +359,7 @@ def _standing(board: Path) -> dict[str, Submission]:
     return {each.manifest.name: each for each in read_submissions(board / SUBMISSIONS)}
 
 
-def _submissions(
-    board: Path, current: Mapping[str, Submission], past: History, whole: History
-) -> list[Submission]:  # fmt: skip
+def _submissions(board: Path, current: Mapping[str, Submission], past: History, whole: History) -> list[Submission]:
     """The submissions as ``past``, a beginning of the ``whole`` history, knew them."""
     found = []
     for name, known in sorted(past.known.items()):
@@ -409,7 +431,8 @@ def _digest(outcomes: Outcomes) -> str:
 def _known(past: History, board: Path, name: str) -> Known:
     if name not in past.known:
         raise UsageError(
-            f"{board}: its history knows no submission {name!r}; it knows {', '.join(sorted(past.known)) or 'none'}"
+            f"{board}: its history knows no submission {name!r}, only {nearest(name, past.known)}; "
+            "`smcbench board build` takes up what stands under submissions/"
         )
     return past.known[name]
 
@@ -453,9 +476,7 @@ def _complete(submission: Submission, whole: bool) -> None:
     manifest = submission.manifest
     if whole and manifest.missing:
         what = lacking(manifest.missing, manifest.battery, manifest.sparsifier)
-        raise InvalidInput(
-            f"{manifest.sparsifier} on {manifest.battery.name}: {what}; run them, or pack it as incomplete"
-        )
+        raise InvalidInput(f"{manifest.sparsifier} on {manifest.battery.name}: {what}")
 
 
 def _keep(board: Path, standing: Path, old: Submission, known: Known) -> None:
