@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smcbench.cli.options import BOARD, RUNS, BatteryName, BoardFolder, Out, TaskNames, sparsifier_names
-from smcbench.cli.output import AsJson, Form, Format, NothingMeasured, note, print_json, print_results
+from smcbench.cli.output import AsJson, Form, Format, NothingMeasured, note, print_json, print_results, working
 from smcbench.errors import SmcbenchError, UsageError
 from smcbench.results.battery import DENSE, STANDARD, Battery, nearest
 from smcbench.results.record import RunRecord
@@ -103,7 +103,8 @@ def _submitted(board: Path) -> list[Submission]:
     from smcbench.results.submission import read_submissions
 
     folder = board / "submissions"
-    return read_submissions(folder) if folder.is_dir() else []
+    with working(f"reading {folder}"):
+        return read_submissions(folder) if folder.is_dir() else []
 
 
 def _labels(names: Sequence[str], records: Sequence[RunRecord], forgiving: bool) -> list[str]:

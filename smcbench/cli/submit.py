@@ -21,7 +21,7 @@ from smcbench.cli.options import (
     Out,
     sparsifier_names,
 )
-from smcbench.cli.output import NothingMeasured, note
+from smcbench.cli.output import NothingMeasured, note, working
 from smcbench.errors import InvalidInput
 from smcbench.results.battery import STANDARD, Battery, show_sparsity
 from smcbench.results.record import slug
@@ -62,7 +62,8 @@ def submit(
         check_name(name)
     if next(store.find(), None) is None:
         raise NothingMeasured(f"{out}: holds no run; `smcbench run --sparsifier {sparsifier} --out {out}` makes some")
-    records, missing = packing.found(store, whole, sparsifier)
+    with working(f"looking through {out}"):
+        records, missing = packing.found(store, whole, sparsifier)
     for problem in store.problems:
         note(problem)
     print(f"{out}: {len(records)} runs of {sparsifier} on {whole.name}, {len(missing)} cells missing")
@@ -72,11 +73,20 @@ def submit(
     own = plugins.load_sparsifier(sparsifier).sparsifier if ":" in sparsifier else None
     label = records[0].spec.sparsifier.label if records else sparsifier
     with tempfile.TemporaryDirectory() as folder:
-        packed = packing.pack(
-            store, whole, sparsifier, name or slug(label).lower()[:60], Path(folder), allow_incomplete=allow_incomplete,
-            authors=authors, paper=paper, card=text, about=own and inspect.getdoc(own),
-        )  # fmt: skip
-        report = verify(packed, trusted=[sparsifier] if ":" in sparsifier else [])
+        with working("packing, and verifying as a reviewer would"):
+            packed = packing.pack(
+                store,
+                whole,
+                sparsifier,
+                name or slug(label).lower()[:60],
+                Path(folder),
+                allow_incomplete=allow_incomplete,
+                authors=authors,
+                paper=paper,
+                card=text,
+                about=None if own is None else inspect.getdoc(own),
+            )
+            report = verify(packed, trusted=[sparsifier] if ":" in sparsifier else [])
         for remark in report.notes:
             note(remark)
         for finding in report.findings:
