@@ -115,11 +115,12 @@ def add(
     from smcbench.results.submission import RECORDS, read_records
 
     wanted = Battery.load(battery)
-    digests = pinned(wanted)[1]
     store = Store(source)
+    found = list(store.find())
+    digests = pinned(wanted)[1] if found else {}  # which takes some seconds
     there = {
         record.spec.sparsifier.label: None
-        for record in store.find()
+        for record in found
         if digests.get(record.spec.task.name) == record.spec.task.digest
     }
     for problem in store.problems:
