@@ -55,7 +55,7 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     print(
         f"the leaderboard of these runs is {out / FILE}; trained so briefly and with one seed, it is no result\n"
         "next:\n"
-        "  smcbench board show                          the leaderboard of the mini battery, three seeds\n"
+        "  smcbench board show                          the leaderboard: every method on the battery mini\n"
         "  smcbench init sparsifier mine                a method of your own, in ten lines\n"
         "  smcbench check ./mine.py:Mine                does it keep the contract?\n"
         f"  smcbench run --battery {BATTERY} --task digits --sparsifier ./mine.py:Mine --out {out}\n"
