@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -191,7 +192,7 @@ def _text(pattern: str) -> Reader:
     def reader(value: Any, where: str) -> Any:
         if type(value) is not str or not compiled.fullmatch(value):
             raise InvalidInput(f"{where}: must be a text like {pattern}, not {_show(value)}")
-        return value
+        return sys.intern(value)  # of a hundred thousand records most have the same names and digests
 
     return reader
 
