@@ -80,7 +80,7 @@ def compare(
     if not records and not printed:
         raise NothingMeasured(f"there are no results in {out} nor in {board}; `smcbench run --out {out}` makes some")
     called = {each.manifest.name: each.manifest.sparsifier for each in submitted}
-    labels = _labels([_label(name, called, records) for name in names], records, bool(printed)) if records else []
+    labels = _labels(names, records, called, bool(printed)) if records else []
     found = None
     if labels:
         from smcbench.results.compare import compare as compared
@@ -107,14 +107,16 @@ def _submitted(board: Path) -> list[Submission]:
         return read_submissions(folder) if folder.is_dir() else []
 
 
-def _labels(names: Sequence[str], records: Sequence[RunRecord], forgiving: bool) -> list[str]:
+def _labels(
+    names: Sequence[str], records: Sequence[RunRecord], called: Mapping[str, str], forgiving: bool
+) -> list[str]:
     """The sparsifiers that are meant; of no names all there are. With ``forgiving``, unknown ones are left out."""
     if not names:
         return list(dict.fromkeys(r.spec.sparsifier.label for r in records if not r.is_dense)) or [DENSE]
     labels = []
     for name in names:
         try:
-            labels.append(_known(name, records))
+            labels.append(_known(name, records, called))
         except NothingMeasured as error:
             if not forgiving:
                 raise
@@ -122,20 +124,14 @@ def _labels(names: Sequence[str], records: Sequence[RunRecord], forgiving: bool)
     return labels
 
 
-def _label(name: str, called: Mapping[str, str], records: Iterable[RunRecord]) -> str:
-    """What a submission of this name is of, unless a sparsifier has the name itself."""
-    mine = {text for r in records for text in (r.spec.sparsifier.label, r.spec.sparsifier.name)}
-    return name if name in mine else called.get(name, name)
-
-
-def _known(name: str, records: Sequence[RunRecord]) -> str:
-    """The sparsifier that is meant, if there are records of it.
+def _known(name: str, records: Sequence[RunRecord], called: Mapping[str, str]) -> str:
+    """The sparsifier that is meant, by its own name or that of its submission, if there are records of it.
 
     Raises:
         NothingMeasured: there are none; the message holds those that there are.
     """
     refs = [r.spec.sparsifier for r in records]
-    for form in (name, name.rpartition("/")[2], name.rpartition(":")[2]):
+    for form in (name, name.rpartition("/")[2], name.rpartition(":")[2], called.get(name, name)):
         if any(form in (ref.label, ref.name) for ref in refs):
             return form
     raise NothingMeasured(
