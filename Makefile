@@ -15,7 +15,7 @@ SITE := import sysconfig; site = sysconfig.get_path("purelib")
 export OMP_NUM_THREADS := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: install demo test test-all lint bench page fairseq clean
+.PHONY: install demo test test-all lint bench page gpu fairseq clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -44,6 +44,10 @@ bench: $(INSTALLED)
 page: $(INSTALLED)
 	@$(PIP) install -c constraints.txt -e '.[page]'
 	$(VENV)/bin/pytest -m page tests/test_page.py
+
+# What needs a CUDA device, and is skipped without one.
+gpu: $(INSTALLED)
+	$(VENV)/bin/pytest -m gpu $(TESTS)
 
 fairseq: $(FAIRSEQ)/installed
 	$(FAIRSEQ)/bin/python -m pytest -m 'fairseq and not slow' tests/test_fairseq.py

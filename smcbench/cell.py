@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-import os
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from smcbench.provenance import peak_memory, provenance, reset_peak_memory
 from smcbench.recipe import Recipe
 from smcbench.results import record as r
 from smcbench.results.store import FailureClass, Store
+from smcbench.seeds import be_deterministic
 from smcbench.session import Session, build_model
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.distributions import count
@@ -175,6 +175,9 @@ def classified(error: BaseException, label: str) -> tuple[FailureClass, str]:
         return "nan", str(error)
     if isinstance(error, SmcbenchError):
         return "error", str(error)
+    if isinstance(error, RuntimeError) and " does not have a deterministic implementation" in str(error):
+        what = str(error).split(" does not have", 1)[0]
+        return "error", f"{label}: on this device torch has no {what} that gives the same bits again; use another one"
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return "error", f"{label} raised {describe(error)}{where}"
@@ -205,7 +208,7 @@ def _measure(
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device {options.device!r}: torch sees no CUDA device here; use --device cpu")
-    _be_deterministic()
+    be_deterministic()
     reset_peak_memory(device)
     runs = [_train(part, named, spec, journal, options) for part, journal in zip(task.parts, journals, strict=True)]
     evaluation = task.pooled([run.evaluation for run in runs])
@@ -422,9 +425,3 @@ def _source(kind: type[Any]) -> str:
         return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
     except (OSError, TypeError):
         raise UsageError(f"the source of {kind.__name__} cannot be found; define it in a file") from None
-
-
-def _be_deterministic() -> None:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import torch
 
@@ -30,3 +31,10 @@ def seed_everything(device: torch.device, *names: str | int) -> None:
 def generator(*names: str | int) -> torch.Generator:
     """A CPU generator at the start of the stream of this name."""
     return torch.Generator().manual_seed(stream(*names))
+
+
+def be_deterministic() -> None:
+    """Ask torch for the same bits every time, from now on in this process, wherever it knows how."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False

@@ -36,11 +36,12 @@ from smcbench import files, plugins
 from smcbench.cell import Skipped as Skipped
 from smcbench.cell import classified, verified
 from smcbench.errors import InvalidInput, UsageError
-from smcbench.feed import TaskFeed
+from smcbench.feed import TaskFeed, to_device
 from smcbench.journal import Journal
 from smcbench.recipe import Recipe
 from smcbench.results import record
 from smcbench.results.outcomes import Outcomes, outcomes
+from smcbench.seeds import be_deterministic
 from smcbench.session import Session, build_model
 from smcbench.sparsifier import Sparsifier
 from smcbench.sparsity.mask import Mask
@@ -67,7 +68,12 @@ class Check:
 
 
 def check_sparsifier(
-    sparsifier: Sparsifier | str, task: Task | None = None, sparsity: float = 0.75, *, short: bool = False
+    sparsifier: Sparsifier | str,
+    task: Task | None = None,
+    sparsity: float = 0.75,
+    *,
+    short: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Put a sparsifier to the test; see :func:`sparsifier_checks`.
 
@@ -75,23 +81,28 @@ def check_sparsifier(
         AssertionError: it breaks its contract; one line says which promise and how.
         Skipped: it does not apply to the task at this sparsity.
     """
-    for check in sparsifier_checks(sparsifier, task, sparsity, short=short):
+    for check in sparsifier_checks(sparsifier, task, sparsity, short=short, device=device):
         check.run()
 
 
-def check_task(task: Task | str) -> None:
+def check_task(task: Task | str, device: str = "cpu") -> None:
     """Put a task to the test; see :func:`task_checks`.
 
     Raises:
         AssertionError: it breaks its contract; one line says which promise and how.
     """
-    for check in task_checks(task):
+    for check in task_checks(task, device):
         with contextlib.suppress(Skipped):  # of a task whose data are not here, the rest can be told
             check.run()
 
 
 def sparsifier_checks(
-    sparsifier: Sparsifier | str, task: Task | None = None, sparsity: float = 0.75, *, short: bool = False
+    sparsifier: Sparsifier | str,
+    task: Task | None = None,
+    sparsity: float = 0.75,
+    *,
+    short: bool = False,
+    device: str = "cpu",
 ) -> list[Check]:
     """The contract of a sparsifier, promise by promise; trainings are shared between them.
 
@@ -100,8 +111,9 @@ def sparsifier_checks(
         task: where to try it, best a tiny one; default: :class:`ToyTask`.
         sparsity: what to ask of it.
         short: only what a single run shows; left out is that a second one, and one that was killed, end the same.
+        device: where it trains.
     """
-    trial = _Trial(sparsifier, task or ToyTask(), sparsity)
+    trial = _Trial(sparsifier, task or ToyTask(), sparsity, device)
     category = {"its conduct is that of its category": trial.category} if trial.sparsifier.category else {}
     again = {
         "the same seed gives the same bits": trial.deterministic,
@@ -119,9 +131,9 @@ def sparsifier_checks(
     )
 
 
-def task_checks(task: Task | str) -> list[Check]:
-    """The contract of a task, promise by promise; what trains, trains its tiny variant."""
-    trial = _TaskTrial(plugins.load_task(task) if isinstance(task, str) else task)
+def task_checks(task: Task | str, device: str = "cpu") -> list[Check]:
+    """The contract of a task, promise by promise; what trains, trains its tiny variant, on the device."""
+    trial = _TaskTrial(plugins.load_task(task) if isinstance(task, str) else task, device)
     return _checks(
         {
             "its identity can be written down and is stable": trial.identity,
@@ -323,12 +335,13 @@ def _disturb(session: Session | None = None, step: Step | None = None) -> None:
 class _Trial:
     """A sparsifier on a task."""
 
-    def __init__(self, sparsifier: Sparsifier | str, task: Task, sparsity: float) -> None:
+    def __init__(self, sparsifier: Sparsifier | str, task: Task, sparsity: float, device: str) -> None:
+        be_deterministic()
         named = plugins.load_sparsifier(sparsifier) if isinstance(sparsifier, str) else None
         self.text = sparsifier if isinstance(sparsifier, str) else None
         self.sparsifier = sparsifier if isinstance(sparsifier, Sparsifier) else named.sparsifier  # type: ignore[union-attr]
         self.label = named.label if named else repr(sparsifier)
-        self.task, self.sparsity = task, sparsity
+        self.task, self.sparsity, self.device = task, sparsity, device
         self.updates, self.revived = 0, ""
 
     def run(
@@ -338,7 +351,7 @@ class _Trial:
         reason = self.sparsifier.skip(self.task, self.sparsity)
         if reason is not None:
             raise Skipped(f"{self.label} skips {self.task.name} at sparsity {self.sparsity:.3f}: {reason}")
-        model = build_model(self.network, 0)
+        model = build_model(self.network, 0, self.device)
         session = _watched(before, after)(self.network, model, self.task.recipe, 0, journal=journal)
         if disturbed:
             _disturb()
@@ -390,7 +403,7 @@ class _Trial:
             assert again == self.sparsifier, f"{written} is read as {again!r}"
 
     def exact(self) -> None:
-        session, fresh = self.reference, build_model(self.network, 0)
+        session, fresh = self.reference, build_model(self.network, 0, self.device)
         shapes = {name: p.shape for name, p in fresh.named_parameters()}
         whole = None if self.network is self.task else prunable_weights(self.task)
         verified(session.model, shapes, self.network.prunable(fresh), session, self.sparsity, self.label, whole)
@@ -400,7 +413,8 @@ class _Trial:
         assert not self.revived, self.revived
 
     def others(self) -> None:
-        session, before = self.reference, dict(build_model(self.network, 0).named_parameters())
+        session = self.reference
+        before = dict(build_model(self.network, 0, self.device).named_parameters())
         for name, parameter in session.model.named_parameters():
             if name in session.weights:
                 continue
@@ -478,15 +492,16 @@ def _left(session: Session) -> dict[str, Any]:
 class _TaskTrial:
     """A task; trained is its tiny variant."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, device: str) -> None:
+        be_deterministic()
+        self.task, self.device = task, torch.device(device)
         self.tiny = task.tiny()
         self.absent = next((need for need in task.requirements() if need.state() != "local"), None)
 
     @functools.cached_property
     def trained(self) -> tuple[nn.Module, list[float]]:
         """The tiny model after one dense training, and its losses."""
-        session = Session(self.tiny, build_model(self.tiny, 0), self.tiny.recipe)
+        session = Session(self.tiny, build_model(self.tiny, 0, self.device), self.tiny.recipe)
         return session.model, [step.loss.item() for step in session.steps()]
 
     def identity(self) -> None:
@@ -559,12 +574,12 @@ class _TaskTrial:
         assert straight != batch(1, last), "another seed sees the same batches; the examples may all be alike"
 
     def loss(self) -> None:
-        model, task = build_model(self.tiny, 0).eval(), self.tiny
+        model, task = build_model(self.tiny, 0, self.device).eval(), self.tiny
         examples = list(task.data("train")[: max(2, min(8, task.recipe.batch_size))])
         half = len(examples) // 2
 
         def of(some: list[Any]) -> tuple[float, int]:
-            batch = task.collate(some)
+            batch = to_device(task.collate(some), self.device)
             with torch.no_grad():
                 value, count = task.loss(task.forward(model, batch), batch)
             assert value.ndim == 0, f"its loss has shape {tuple(value.shape)}, it must be a scalar"

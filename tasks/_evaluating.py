@@ -14,12 +14,16 @@ _T = TypeVar("_T")
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Evaluation mode without gradients, in bf16 on a GPU; gives the model's device, and restores every mode."""
+    """Evaluation mode without gradients; gives the model's device, and restores every mode.
+
+    In single precision, however it was trained and wherever it is scored: in bf16, near ties fall differently with the
+    size of a batch, and scores could not be had again elsewhere.
+    """
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.inference_mode():
             yield device
     finally:
         for module, mode in modes:

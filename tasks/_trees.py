@@ -111,8 +111,8 @@ class Forest:
             return
         self._grow()
         frame = (rows, self.size[rows])
-        self.rights = self.rights.index_put(frame, right_goal.to(self.rights))
-        self.operators = self.operators.index_put(frame, operator.to(self.operators))
+        self.rights = _put(self.rights, frame, right_goal)
+        self.operators = _put(self.operators, frame, operator)
         self.filled = self.filled.index_put(frame, self.filled.new_tensor(False))
         self.size = self.size.index_add(0, rows, torch.ones_like(rows))
         self.goal = self.goal.index_copy(0, rows, left_goal.to(self.goal))
@@ -133,7 +133,7 @@ class Forest:
             ends = self.filled[rows, top]
             begins = ~ends
             frame = (rows[begins], top[begins])
-            self.lefts = self.lefts.index_put(frame, tree[begins])
+            self.lefts = _put(self.lefts, frame, tree[begins])
             self.filled = self.filled.index_put(frame, self.filled.new_tensor(True))
             self.goal = self.goal.index_copy(0, frame[0], self.rights[frame])
             self.left = self.left.index_copy(0, frame[0], tree[begins])
@@ -154,6 +154,12 @@ class Forest:
         self.rights, self.lefts, self.operators, self.filled = map(
             longer, (self.rights, self.lefts, self.operators, self.filled)
         )
+
+
+def _put(stack: Tensor, frame: tuple[Tensor, Tensor], values: Tensor) -> Tensor:
+    """The stack with other values in these frames; in bf16 on a GPU, autocast knows no type for that."""
+    with torch.autocast(stack.device.type, enabled=False):
+        return stack.index_put(frame, values.to(stack))
 
 
 def _gated(value: nn.Linear, gate: nn.Linear, inputs: Tensor) -> Tensor:

@@ -195,8 +195,7 @@ class Arithmetic(Task):
         order = sorted(data, key=lambda each: -len(each.tokens))
         found: dict[str, str] = {}
         network: Any = sparse_model
-        # In bf16, candidates would often tie.
-        with evaluating(sparse_model) as device, torch.autocast(device.type, enabled=False):
+        with evaluating(sparse_model) as device:
             for part in chunks(order, batch_size or (256 if device.type == "cuda" else 64)):
                 batch = to_device(self.collate(part), device)
                 for each, expression in zip(part, network.solve(batch, beams, self.longest), strict=True):

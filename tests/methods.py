@@ -179,6 +179,14 @@ class Raises(_Bad):
 
 
 @dataclass(frozen=True)
+class Puts(_Bad):
+    """Uses what torch cannot do twice alike."""
+
+    def spoil(self, session: Session, sparsity: float) -> None:
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.arange(2.0))
+
+
+@dataclass(frozen=True)
 class Leaves(_Bad):
     def spoil(self, session: Session, sparsity: float) -> None:
         raise SystemExit(7)

@@ -38,9 +38,9 @@ def sparsity_for(sparsifier: str | Sparsifier, task: Task) -> float:
     return 0.0 if method.skip(task, 0.75) and not method.skip(task, 0.0) else 0.75
 
 
-def hold(sparsifier: str | Sparsifier, task: Task, *, short: bool = False) -> None:
+def hold(sparsifier: str | Sparsifier, task: Task, *, short: bool = False, device: str = "cpu") -> None:
     try:
-        testing.check_sparsifier(sparsifier, task, sparsity_for(sparsifier, task), short=short)
+        testing.check_sparsifier(sparsifier, task, sparsity_for(sparsifier, task), short=short, device=device)
     except testing.Skipped as reason:
         pytest.skip(str(reason))
 

@@ -273,7 +273,12 @@ def test_drop_and_grow_refuses(drop: dict[str, Tensor], fraction: float, counts:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
-def test_a_gpu_keeps_what_a_cpu_keeps(dtype: torch.dtype, density: float) -> None:
+@pytest.mark.parametrize("limits", [{}, {"CHUNK_GPU": 1 << 16, "SAMPLE": 1 << 10}])
+def test_a_gpu_keeps_what_a_cpu_keeps(
+    dtype: torch.dtype, density: float, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setattr(keep_module, name, value)
     scores = {"a": torch.randn(500, 700).to(dtype), "b": torch.randn(99).to(dtype), "c": torch.zeros(1000).to(dtype)}
     on_gpu = {name: tensor.cuda() for name, tensor in scores.items()}
     assert keep(on_gpu, density).to("cpu") == keep(scores, density)
@@ -282,3 +287,12 @@ def test_a_gpu_keeps_what_a_cpu_keeps(dtype: torch.dtype, density: float) -> Non
     on_gpu["b"][3] = torch.nan
     with pytest.raises(NotFinite, match="b"):
         keep(on_gpu, density)
+
+
+@given(st.lists(values, min_size=1, max_size=30), st.data())
+def test_topk_finds_what_partition_does(some: list[float], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(some)))
+    tensor = torch.tensor(some)
+    assert keep_module._highest_by_topk(tensor, k) == keep_module._highest(tensor.numpy(), k)
+    tensor[data.draw(st.integers(0, len(some) - 1))] = torch.nan
+    assert np.isnan(keep_module._highest_by_topk(tensor, k)[0])

@@ -274,6 +274,12 @@ def test_a_worker_that_dies_fails_its_own_cell_only(tmp_path: Path) -> None:
 
 FAILURES = [
     ("Raises", ValueError, "error", "Raises raised ValueError: this one always fails (methods.py, line"),
+    (
+        "Puts",
+        RuntimeError,
+        "error",
+        "Puts: on this device torch has no put_ that gives the same bits again; use another",
+    ),
     ("LeavesNaN", NotFinite, "nan", "left NaN or infinite values in"),
     ("ScoresNaN", NotFinite, "nan", "NaN"),
     ("Explodes", NotFinite, "nan", "the training loss is nan at step 0"),

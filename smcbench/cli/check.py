@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smcbench.cli.options import Json, plugin_names, task_names
+from smcbench.cli.options import Device, Json, plugin_names, task_names
 from smcbench.cli.output import print_json
 from smcbench.errors import UsageError
 
@@ -21,6 +21,7 @@ def check(
         str | None,
         typer.Option(help="Try a sparsifier on the tiny variant of this task.", autocompletion=task_names),
     ] = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Put a plug-in to the test. Its contract is checked promise by promise, in under a minute."""
@@ -28,16 +29,18 @@ def check(
 
     from smcbench import plugins, testing
     from smcbench.cli.info import find
+    from smcbench.cli.planning import usable
     from smcbench.results.battery import Battery
     from smcbench.task import Task
 
+    usable(device, None)
     found = find(name)
     if isinstance(found, Battery):
         raise UsageError(f"{name} is a battery; check takes a sparsifier or a task")
     if isinstance(found, Task):
-        checks = testing.task_checks(found)
+        checks = testing.task_checks(found, device)
     else:
-        checks = testing.sparsifier_checks(name, plugins.load_task(task).tiny() if task else None)
+        checks = testing.sparsifier_checks(name, plugins.load_task(task).tiny() if task else None, device=device)
     console = Console(stderr=json, highlight=False, soft_wrap=True)
     results: list[dict[str, Any]] = []
     for each in checks:

@@ -166,14 +166,16 @@ def _itself(scores: Tensor) -> Tensor:
 # The k-th highest score is found without sorting or copying the scores: a sorted sample gives two values that very
 # likely enclose it; one pass counts what lies above them and gathers what lies between; the answer is among these few.
 # Should it lie elsewhere, the next pass looks there: the sample decides how fast the answer comes, never what it is.
-# On a CPU the work is NumPy's, whose comparisons, sorts and gathers are several times as fast as PyTorch's.
+# On a CPU the work is NumPy's, whose comparisons, sorts and gathers are several times as fast as PyTorch's. On a GPU
+# each answer that is waited for costs more than looking at a million scores: there small tensors are looked at
+# together, and what fits into one piece is left to ``topk``.
 
 SAMPLE = 1 << 18
 """About how many scores the sample holds; where there are no more, it holds them all."""
 CHUNK = 1 << 18
 """How many scores a pass on a CPU looks at in one go, so that they stay in its cache."""
-CHUNK_GPU = 1 << 26
-"""The same on a GPU, where it only bounds the memory."""
+CHUNK_GPU = 1 << 25
+"""The same on a GPU, where it bounds the memory: a piece, and twelve bytes for each of the scores ``topk`` gives."""
 
 
 def _top(scores: Elementwise, names: list[str], k: int) -> dict[str, Tensor]:
@@ -221,13 +223,32 @@ class _Vector:
         for start in range(0, operands[0].numel(), size):
             yield self.scores.function(*(operand[start : start + size] for operand in operands)).to(self.dtype)
 
+    def pieces(self) -> Iterator[Tensor]:
+        """The scores of all tensors in order, on a GPU those of several at once."""
+        waiting: list[Tensor] = []
+        for name in self.names:
+            for values in self.chunks(name):
+                held = sum(map(len, waiting))
+                if waiting and (values.device != waiting[0].device or held + len(values) > CHUNK_GPU):
+                    yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+                    waiting = []
+                if values.is_cpu:
+                    yield values
+                else:
+                    waiting.append(values)
+        if waiting:
+            yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+
     def sample(self, stride: int) -> NDArray[Any]:
         """Every ``stride``-th score of the vector, sorted; NaN comes last."""
         parts, start = [], 0
         for name in self.names:
-            parts.append(self.scores.part(name, slice(start, None, stride)).to("cpu", self.dtype))
+            parts.append(self.scores.part(name, slice(start, None, stride)).to(self.dtype))
             start = (start - self.scores.numel(name)) % stride
-        return np.sort(torch.cat(parts).numpy())
+        if any(part.is_cpu for part in parts):
+            return np.sort(torch.cat([part.cpu() for part in parts]).numpy())
+        home = parts[0].device
+        return torch.cat([part.to(home) for part in parts]).sort().values.cpu().numpy()
 
     def highest(self, k: int) -> tuple[float, int, int]:
         """The ``k``-th highest score, how many equal to it are among the ``k`` highest, and how many are there at all.
@@ -235,6 +256,13 @@ class _Vector:
         Raises:
             NotFinite: a score is NaN.
         """
+        if self.size <= CHUNK_GPU and not any(self.scores.operands[0][name].is_cpu for name in self.names):
+            values = list(self.pieces())
+            if len(values) == 1:  # they are on one GPU
+                best = _highest_by_topk(values[0], k)
+                if math.isnan(best[0]):
+                    raise self.not_finite()
+                return best
         stride = -(-self.size // SAMPLE) | 1  # odd, lest it follow a matrix's columns
         sample = self.sample(stride)
         if np.isnan(sample[-1]):
@@ -266,25 +294,24 @@ class _Vector:
         Where ``low == high``: how many are more, how many equal, and nothing.
         """
         above, found, between = 0, 0, list[NDArray[Any]]()
-        for name in self.names:
-            for values in self.chunks(name):
-                x: Any = values.numpy() if values.is_cpu else values
-                over, under = x > low, x < high
-                more = _count(over)
-                seen = more + _count(under)  # all but NaN, and some twice
-                if low == high:
-                    equal = _count(x == low)
-                    seen += equal
-                else:
-                    under &= over
-                    between.append(x[under] if values.is_cpu else x[under].cpu().numpy())
-                    equal = len(between[-1])
-                    more -= equal
-                    seen -= equal
-                if seen < len(x):
-                    raise self.not_finite()
-                above += more
-                found += equal
+        for values in self.pieces():
+            x: Any = values.numpy() if values.is_cpu else values
+            over, under = x > low, x < high
+            more = _count(over)
+            seen = more + _count(under)  # all but NaN, and some twice
+            if low == high:
+                equal = _count(x == low)
+                seen += equal
+            else:
+                under &= over
+                between.append(x[under] if values.is_cpu else x[under].cpu().numpy())
+                equal = len(between[-1])
+                more -= equal
+                seen -= equal
+            if seen < len(x):
+                raise self.not_finite()
+            above += more
+            found += equal
         return above, found, between
 
     def not_finite(self) -> NotFinite:
@@ -301,3 +328,15 @@ def _highest(values: NDArray[Any], k: int) -> tuple[float, int, int]:
     """The ``k``-th highest value, how many equal to it are among the ``k`` highest, and how many are there at all."""
     value = np.partition(values, len(values) - k)[len(values) - k]
     return float(value), k - int(np.count_nonzero(values > value)), int(np.count_nonzero(values == value))
+
+
+def _highest_by_topk(values: Tensor, k: int) -> tuple[float, int, int]:
+    """The same, where ``topk`` is fast: of the two ends, the one with fewer values. NaN, if one of the values is."""
+    if 2 * k <= len(values):
+        value = values.topk(k, sorted=False).values.min()
+    else:
+        value = values.topk(len(values) - k + 1, largest=False, sorted=False).values.max()
+    value = value.where(~values.isnan().any(), math.nan)
+    counts = [(values > value).count_nonzero(), (values == value).count_nonzero()]
+    found, more, equal = torch.stack([value.double(), *(count.double() for count in counts)]).tolist()  # waits once
+    return found, k - int(more), int(equal)
