@@ -1,14 +1,16 @@
 """Floating-point operations of a training step, dense and under a mask, attributed to the weights that cause them.
 
 Counts are those of ``torch.utils.flop_counter`` (2 for a multiply-add; matrix products, convolutions and attention;
-elementwise work is not counted). A product with a weight of density d costs d times the dense one in each of its three
-forms: forward, gradient of the input, gradient of the weight (the convention of RigL, Evci et al., 2020, appendix H).
+elementwise work is not counted), the same on every device. A product with a weight of density d costs d times the dense
+one in each of its three forms: forward, gradient of the input, gradient of the weight (the convention of RigL, Evci et
+al., 2020, appendix H).
 """
 
 from __future__ import annotations
 
 import bisect
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], tra
     """
     owners = sorted((p.data_ptr(), p.data_ptr() + p.nbytes, name) for name, p in weights.items())
     ahead, behind = _Trace(owners), _Trace(owners)
-    with _countable():
+    with _countable(_attention(ahead, behind)):
         with ahead:
             value = loss()
         with behind:
@@ -87,17 +89,22 @@ def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], tra
 
 
 @contextlib.contextmanager
-def _countable() -> Iterator[None]:
+def _countable(attention: Callable[..., Tensor]) -> Iterator[None]:
     """Kernels that are counted alike whatever the surroundings chose.
 
-    A recurrent layer is the products it consists of; attention is one operation.
+    A recurrent layer is the products it consists of, and attention what stands here for it; called by another name than
+    torch's own, it is the products it consists of too.
     """
+    changes: list[tuple[Any, str, Any]] = [
+        (torch.backends.cudnn, "enabled", False),
+        (torch.backends.mkldnn, "enabled", False),
+        (nn.functional, "scaled_dot_product_attention", attention),
+    ]
     with contextlib.ExitStack() as stack:
-        fused: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.mkldnn)
-        for backend in fused:
-            stack.callback(setattr, backend, "enabled", backend.enabled)
-            backend.enabled = False
-        stack.enter_context(sdpa_kernel(_ANY))
+        for place, name, value in changes:
+            stack.callback(setattr, place, name, getattr(place, name))
+            setattr(place, name, value)
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield
 
 
@@ -127,7 +134,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
-        count = _ATTENTION.get(packet) or flop_registry.get(packet)
+        count = flop_registry.get(packet)
         if count is None:
             return out
         flops = float(count(*args, **(kwargs or {}), out_val=out))
@@ -145,17 +152,28 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._owners[place][2] if place >= 0 and pointer < self._owners[place][1] else None
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+def _attention(ahead: _Trace, behind: _Trace) -> Callable[..., Tensor]:
+    """Counts attention as one operation, and does not compute it.
 
+    Its kernel depends on device, type, dropout and alignment, and with the kernel whether backward computes the scores
+    again. Counted is that it does, as fused kernels do: two products forward, five backward. In the place of the result
+    stands something that depends on all inputs, so that each weight behind them gets its gradient.
+    """
 
-def _attention_backward(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    return int(sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape))
+    def add(flops: float) -> None:
+        behind.total += flops
 
+    def attention(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor:
+        pairs = math.prod(query.shape[:-1]) * key.shape[-2]
+        scores, mixture = 2 * pairs * query.shape[-1], 2 * pairs * value.shape[-1]
+        ahead.total += scores + mixture
+        out: Tensor = query.mean(-1, keepdim=True) + key.mean() + value.mean()
+        if attn_mask is not None and attn_mask.is_floating_point():
+            out = out + attn_mask.mean()
+        if out.requires_grad:
+            out.register_hook(lambda _: add(3 * scores + 2 * mixture))
+        return out.expand(*query.shape[:-1], value.shape[-1])
 
-_ANY = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]
-# The CPU's fused attention, which torch's registry leaves out.
-_ATTENTION: dict[Any, Any] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}
+    return attention

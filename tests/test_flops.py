@@ -23,15 +23,16 @@ def _attention() -> tuple[nn.Module, torch.Tensor]:
     return nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), torch.randn(3, 7, 16)
 
 
-@pytest.mark.parametrize("make", [_convnet, _attention])
-def test_dense_counts_equal_those_of_torch(make) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("make", "scores"), [(_convnet, 0), (_attention, 2 * 3 * 7 * 7 * 16)])
+def test_dense_counts_equal_those_of_torch(make, scores) -> None:  # type: ignore[no-untyped-def]
+    """But for the scores of attention, which fused kernels compute again going backward, and the plain one does not."""
     net, x = make()
     weights = {name: p for name, p in net.named_parameters() if p.ndim > 1}
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         ours = measure(lambda: net(x).square().sum(), weights, list(net.parameters()))
         with FlopCounterMode(display=False) as counter:
             net(x).square().sum().backward()
-    assert ours.step() == counter.get_total_flops()
+    assert ours.step() == counter.get_total_flops() + scores
 
 
 def test_a_perceptron_by_hand() -> None:
@@ -59,10 +60,33 @@ def test_a_run_is_billed_for_its_density() -> None:
     assert s.account.gradient_evaluations == 2
 
 
-def test_attention_on_the_cpu_is_counted() -> None:
-    q = torch.randn(2, 4, 8, 16, requires_grad=True)
-    ours = measure(lambda: nn.functional.scaled_dot_product_attention(q, q, q).sum(), {}, [q])
-    assert ours.fixed_forward == 2 * 2 * (2 * 4 * 8 * 8 * 16)
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_attention_is_counted_whatever_its_kernel(dropout: float) -> None:
+    """Of 8 queries with 6 keys of width 16 and values of width 12, in 2 x 4 heads."""
+    q, k, v = (torch.randn(2, 4, *shape, requires_grad=True) for shape in ((8, 16), (6, 16), (6, 12)))
+    bias = torch.randn(8, 6, requires_grad=True)
+    heads = 2 * 4 * 8 * 6
+
+    def attend() -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, value=v, attn_mask=bias, dropout_p=dropout)
+
+    ours = measure(lambda: attend().sum(), {}, [q, k, v, bias])
+    assert ours.fixed_forward == 2 * heads * (16 + 12)
+    assert ours.fixed_backward == 2 * heads * (3 * 16 + 2 * 12)
+    assert measure(lambda: bias.sum() + attend().detach().sum(), {}, [bias]).fixed_backward == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_gpu_is_billed_what_a_cpu_is(dropout: float) -> None:
+    net = nn.TransformerEncoderLayer(20, 4, 32, dropout=dropout, batch_first=True)  # heads of 5 fit no fast kernel
+    bills = []
+    for device in ("cpu", "cuda"):
+        net, x = net.to(device), torch.randn(3, 7, 20, device=device)
+        weights = {name: p for name, p in net.named_parameters() if p.ndim > 1}
+        bills.append(measure(lambda net=net, x=x: net(x).sum(), weights, list(net.parameters())))  # type: ignore[misc]
+    assert bills[0] == bills[1]
 
 
 def test_weights_that_are_views_of_one_storage() -> None:
