@@ -56,8 +56,8 @@ DEPTHS: tuple[Depth, ...] = get_args(Depth)
 SCORES = 1e-6
 """By how much a score may differ from the one recomputed: sums in another order."""
 FLOPS = 1e-4
-"""By what share operations may differ from those counted here: versions of transformers make a product, or none, of what
-is next to nothing, such as the angles of rotary positions."""
+"""By what share operations may differ from those counted here: of what is next to nothing, such as the angles of rotary
+positions, one version of transformers makes a product and another does not."""
 ANSWERS = 0.01
 """Share of the examples (one at least) whose prediction may be another on another machine, which rounds otherwise."""
 NUMBERS = 1e-3
