@@ -82,7 +82,7 @@ def pack(
         raise UsageError(f"results of battery {battery.name} never enter a leaderboard; run --battery mini for that")
     check_name(name)
     tasks = _loaded(battery) if tasks is None else tasks
-    ref = _pinned(battery, tasks)
+    ref = BatteryRef.of(*pinned(battery, tasks))
     records, missing = in_battery(store.find(), ref, sparsifier)
     if not records or (missing and not allow_incomplete):
         raise InvalidInput(f"{sparsifier} on {battery.name}: {lacking(missing, ref, sparsifier)}")
@@ -120,19 +120,18 @@ def pack(
 
 def found(store: Store, battery: Battery, sparsifier: str) -> tuple[list[RunRecord], tuple[Missing, ...]]:
     """The records that there are to pack, and the cells of the battery that have none."""
-    return in_battery(store.find(), _pinned(battery, _loaded(battery)), sparsifier)
+    return in_battery(store.find(), BatteryRef.of(*pinned(battery)), sparsifier)
 
 
 def _loaded(battery: Battery) -> dict[str, Task]:
     return {entry.task: plugins.load_task(entry.task) for entry in battery.tasks}
 
 
-def _pinned(battery: Battery, tasks: Mapping[str, Task]) -> BatteryRef:
+def pinned(battery: Battery, tasks: Mapping[str, Task] | None = None) -> tuple[Battery, dict[str, str]]:
     """The battery with its tasks by their own names, as results carry them, and their digests."""
+    tasks = _loaded(battery) if tasks is None else tasks
     entries = tuple(dataclasses.replace(e, task=tasks[e.task].name) for e in battery.tasks)
-    return BatteryRef.of(
-        dataclasses.replace(battery, tasks=entries), {task.name: task.digest() for task in tasks.values()}
-    )
+    return dataclasses.replace(battery, tasks=entries), {task.name: task.digest() for task in tasks.values()}
 
 
 def filled(manifest: Manifest, records: Sequence[RunRecord], about: str | None = None) -> str:

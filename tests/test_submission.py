@@ -26,7 +26,15 @@ from smcbench.results.merge import without_room
 from smcbench.results.outcomes import Outcomes
 from smcbench.results.record import Category, Conduct, Count, RunRecord
 from smcbench.results.store import Store
-from smcbench.results.submission import CARD, MANIFEST, RECORDS, Manifest, read_submission, read_submissions
+from smcbench.results.submission import (
+    CARD,
+    MANIFEST,
+    RECORDS,
+    BatteryRef,
+    Manifest,
+    read_submission,
+    read_submissions,
+)
 from smcbench.results.weights import Array, SparseWeights
 
 GOLDEN = Path(__file__).parent / "golden" / "schema-1"
@@ -97,7 +105,7 @@ def test_a_card_is_plain_text(store: Store, tmp_path: Path, card: str, told: str
 
 
 def test_what_has_no_room_stands_elsewhere() -> None:
-    ref = packing._pinned(Battery("mini", (Entry("digits", (0.5,)),), (0,)), TASKS)
+    ref = BatteryRef.of(*packing.pinned(Battery("mini", (Entry("digits", (0.5,)),), (0,)), TASKS))
     heavy = {"weights/a.safetensors": b"a" * 1_000_001, "weights/b.safetensors": b"b" * 900_000,
              "weights/c.safetensors": b"c" * 800_000}  # fmt: skip
     gone = without_room(heavy, ref, {RECORDS: b"r" * 1_000_000})

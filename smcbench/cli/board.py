@@ -108,8 +108,7 @@ def add(
 
     Cells that stand there stay as they are, unless a reason is given to replace them.
     """
-    from smcbench.cli.planning import pinned
-    from smcbench.packing import pack
+    from smcbench.packing import pack, pinned
     from smcbench.results import upkeep
     from smcbench.results.store import Store
     from smcbench.results.submission import RECORDS, read_records

@@ -29,6 +29,7 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     from smcbench.cli.board import FILE
     from smcbench.cli.compare import scored
     from smcbench.cli.following import follow
+    from smcbench.packing import pinned
     from smcbench.results import leaderboard
     from smcbench.results.compare import compare
     from smcbench.results.store import Store
@@ -46,7 +47,7 @@ def demo(out: Out = Path(BATTERY), workers: Workers = 2) -> None:
     store = Store(out)
     records = list(store.find())
     outcomes = scored(store, records)
-    submissions = from_records(records, *planning.pinned(battery))
+    submissions = from_records(records, *pinned(battery))
     board = leaderboard.build([replace(each, outcomes=outcomes) for each in submissions])
     leaderboard.write_board(out / FILE, board)
     compared = compare(records, COMPARED, battery.margin, outcomes=outcomes)

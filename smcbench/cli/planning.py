@@ -61,13 +61,6 @@ def chosen(
     return battery.narrowed(sparsities=sparsities or None, seeds=seeds or None)
 
 
-def pinned(battery: Battery) -> tuple[Battery, dict[str, str]]:
-    """The battery with its tasks by their own names, as results carry them, and their digests."""
-    tasks = [plugins.load_task(entry.task) for entry in battery.tasks]
-    entries = (dataclasses.replace(e, task=task.name) for e, task in zip(battery.tasks, tasks, strict=True))
-    return dataclasses.replace(battery, tasks=tuple(entries)), {task.name: task.digest() for task in tasks}
-
-
 def budgeted(battery: Battery, budgets: Sequence[float]) -> list[Battery]:
     """The battery at each budget instead of its own; as it is if there are none."""
     return [
