@@ -239,10 +239,39 @@ def _often(counts: Ints, resamples: int, draw: np.random.Generator, dtype: DType
     units, patterns = int(counts.sum()), len(counts)
     if 8 * patterns < units:
         return draw.multinomial(units, counts / units, resamples).astype(dtype)
-    drawn = draw.integers(0, units, (resamples, units), dtype=np.int32)
-    if patterns < units:
-        drawn = np.repeat(np.arange(patterns, dtype=np.int32), counts)[drawn]
-    often = np.empty((resamples, patterns), dtype)
+    if patterns == units:
+        often, draw.bit_generator.state = _each(units, resamples, _State(draw.bit_generator.state))
+        return often.astype(dtype)
+    drawn = np.repeat(np.arange(patterns, dtype=np.int32), counts)[_drawn(units, resamples, draw)]
+    return _counted(drawn, patterns, dtype)
+
+
+class _State(dict[str, Any]):
+    """Where a generator stands, as a key."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(self))
+
+
+@functools.lru_cache(maxsize=32)
+def _each(units: int, resamples: int, state: _State) -> tuple[NDArray[np.uint8], _State]:
+    """How often each of so many units is drawn, and where the generator stands then.
+
+    It is kept, up to 128 MB of it, since all comparisons on one test set draw the same. The probability that 256 of n
+    draws hit the same of n units is below 1 / 256!, so that a byte will do.
+    """
+    draw = np.random.default_rng()
+    draw.bit_generator.state = state
+    often = _counted(_drawn(units, resamples, draw), units, np.uint8)
+    return often, _State(draw.bit_generator.state)
+
+
+def _drawn(units: int, resamples: int, draw: np.random.Generator) -> Ints:
+    return draw.integers(0, units, (resamples, units), dtype=np.int32)
+
+
+def _counted(drawn: Ints, patterns: int, dtype: DTypeLike) -> NDArray[Any]:
+    often = np.empty((len(drawn), patterns), dtype)
     for row, mine in zip(often, drawn, strict=True):  # one by one: its counts stay in the cache
         row[:] = np.bincount(mine, minlength=patterns)
     return often

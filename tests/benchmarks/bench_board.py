@@ -89,12 +89,12 @@ def made(kind: Kind, quality: float, draw: np.random.Generator, hard: NDArray[An
     return (skill > 8)[:, None] * 1.0 if kind == "accuracy" else skill[:, None]
 
 
-@pytest.mark.parametrize(("kind", "goal"), [("accuracy", 2), ("bleu", 2), ("mean", 4), ("pearson", 6)])
+@pytest.mark.parametrize(("kind", "goal"), [("accuracy", 2), ("bleu", 2), ("mean", 3), ("pearson", 4)])
 def test_comparing_two_methods(benchmark: Any, kind: Kind, goal: float) -> None:
     """CPU seconds of a whole comparison: five seeds of ten thousand examples, ten thousand resamples.
 
-    The goal is 2 s; where no two examples have the same outcomes, drawing a hundred million, and that two or three
-    times, takes longer.
+    The goal is 2 s; where no two examples have the same outcomes, a hundred million are drawn, and correlations sum five
+    things of each.
     """
     draw = np.random.default_rng(0)
     hard, ids = draw.normal(size=EXAMPLES), files.digest("examples")
