@@ -93,8 +93,8 @@ def made(kind: Kind, quality: float, draw: np.random.Generator, hard: NDArray[An
 def test_comparing_two_methods(benchmark: Any, kind: Kind, goal: float) -> None:
     """CPU seconds of a whole comparison: five seeds of ten thousand examples, ten thousand resamples.
 
-    The goal is 2 s; where no two examples have the same outcomes, a hundred million are drawn, and correlations sum five
-    things of each.
+    The goal is 2 s; where no two examples have the same outcomes, a hundred million are drawn, and correlations sum
+    five things of each.
     """
     draw = np.random.default_rng(0)
     hard, ids = draw.normal(size=EXAMPLES), files.digest("examples")
