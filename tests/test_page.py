@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -446,3 +448,20 @@ def test_ten_thousand_rows_within_a_second(visit: Open, tmp_path: Path) -> None:
     page.get_by_role("button", name="Score", exact=True).click()
     assert at.state.get("page") is None
     assert at.problems == []
+
+
+def test_the_picture_in_the_readme(browser: Any, tmp_path: Path, regenerate: bool) -> None:
+    """The curves of the committed board; ``--regenerate`` takes it anew."""
+    root = Path(__file__).parents[1]
+    picture = root / "leaderboard" / "curves.png"
+    assert "](leaderboard/curves.png)" in (root / "README.md").read_text()
+    if regenerate:
+        subprocess.run([sys.executable, "-m", "smcbench", "report", "--out", tmp_path], cwd=root, check=True)
+        page = browser.new_page(viewport={"width": 1480, "height": 900})
+        page.goto(f"{(tmp_path / 'index.html').as_uri()}#view=curves")
+        page.locator("#main svg").last.wait_for()
+        beside = "#main details, #main select, #main h2, #main h2 + p"
+        page.evaluate(f"document.querySelectorAll('{beside}').forEach((each) => each.remove())")
+        page.locator("#main").screenshot(path=picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 500_000

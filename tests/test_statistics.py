@@ -169,6 +169,14 @@ def test_noise_moves_the_mean_by_student() -> None:
     assert len(np.unique(found[1])) == 6  # pairs of three seeds
 
 
+@pytest.mark.parametrize(("kind", "least"), [("accuracy", 0), ("bleu", 0), ("pearson", -100), ("spearman", -100)])
+def test_noise_moves_no_score_beyond_its_metric(kind: Kind, least: float) -> None:
+    found = statistics.bootstrap([{0: some(kind)}], 2000, [Noise(1e6, 2.0)])
+    assert (found.min(), found.max()) == (least, 100)
+    inside = np.mean((found > least) & (found < 100))
+    assert 0.01 < inside < 0.3, "what is inside stays what it is"
+
+
 def test_units_are_drawn_together() -> None:
     """A phrase in four directions is one phrase: copies of an example are no more examples."""
     right = DRAW.random(100) < 0.7

@@ -91,7 +91,8 @@ function curves(at, methods, chosen, width) {
     g.push(h("svg:line", { class: "axis", x1: x(s), x2: x(s), y1: height - bottom, y2: height - bottom + 5 }));
     if (x(s) - before < 30) continue;
     before = x(s);
-    g.push(h("svg:text", { x: x(s), y: height - bottom + 18, "text-anchor": "middle" }, sparsityText(s)));
+    const anchor = x(s) + 18 > width ? "end" : "middle";
+    g.push(h("svg:text", { x: anchor === "end" ? width - 1 : x(s), y: height - bottom + 18, "text-anchor": anchor }, sparsityText(s)));
   }
   g.push(h("svg:text", { x: width - right, y: height - 5, "text-anchor": "end" }, "sparsity"));
   g.push(h("svg:line", { class: "chance", x1: left, x2: width - right, y1: y(at.chance), y2: y(at.chance) }));

@@ -152,7 +152,7 @@ function shownMethods() {
 /** The quality of a standing over the cells that all share; its interval where it was ranked over the same. */
 const together = (s) => (s.quality && Math.abs(s.quality.mean - s.mixed) < 1e-6 ? s.quality : { mean: s.mixed });
 
-/** Methods that the charts set off, in their colours; as said in the address, or the best of different kinds. */
+/** Methods that the charts set off, in their colours; as said in the address, or the best of different kinds, those first of which all runs are there. */
 function picks() {
   const there = shownMethods().filter((who) => !isDense(who));
   if (state.pick) {
@@ -161,7 +161,8 @@ function picks() {
   const chosen = [];
   const kinds = new Set();
   const best = there.filter((who) => who.standings[0]?.mixed != null && !who.control && !who.retracted);
-  for (const who of best.sort((a, b) => b.standings[0].mixed - a.standings[0].mixed)) {
+  const whole = (who) => who.have === who.cells;
+  for (const who of best.sort((a, b) => whole(b) - whole(a) || b.standings[0].mixed - a.standings[0].mixed)) {
     const { track, category } = who.standings[0];
     if (kinds.has(track + category) || chosen.length >= 5) continue;
     kinds.add(track + category);

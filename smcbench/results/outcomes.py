@@ -28,6 +28,12 @@ WIDTHS: Mapping[Kind, int] = {
     "accuracy": 1, "mean": 1, "f1": 4, "matthews": 4, "pearson": 2, "spearman": 2, "bleu": 10
 }  # fmt: skip
 """Numbers of an example."""
+_SHARE, _CORRELATION = (0.0, 100.0), (-100.0, 100.0)
+BOUNDS: Mapping[Kind, tuple[float, float]] = {
+    "accuracy": _SHARE, "f1": _SHARE, "bleu": _SHARE, "mean": (-np.inf, np.inf),
+    "matthews": _CORRELATION, "pearson": _CORRELATION, "spearman": _CORRELATION,
+}  # fmt: skip
+"""Between what a score lies."""
 LIMIT = 1 << 26
 """Bytes that a file of outcomes may unfold to."""
 _ORDERS = 4

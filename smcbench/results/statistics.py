@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from smcbench.errors import UsageError
-from smcbench.results.outcomes import Floats, Ints, Outcomes, correlation, ranked, reduced, slopes
+from smcbench.results.outcomes import BOUNDS, Floats, Ints, Outcomes, correlation, ranked, reduced, slopes
 
 Evidence = Mapping[int, Outcomes]
 """Of a row: outcomes by seed."""
@@ -133,7 +133,7 @@ def bootstrap(rows: Sequence[Evidence], resamples: int = 2000, noise: Sequence[N
     (S - 1) / S, which for three seeds matters (Rao and Wu 1988). One seed has no variance to be seen, and of two or
     three the percentiles are still too close: of three seeds, a 95 % interval holds the truth about nine times in ten.
     Then give ``noise``, and in place of drawing seeds the mean over all of them is moved by a draw from Student's
-    distribution, independently for each row.
+    distribution, independently for each row, as far as the metric reaches: no accuracy is above 100 %.
 
     Args:
         rows: at least one seed each; all of the same examples.
@@ -156,7 +156,7 @@ def bootstrap(rows: Sequence[Evidence], resamples: int = 2000, noise: Sequence[N
         place += len(row)
         if noise is not None and (known := noise[at]) is not None:
             moved = draw.standard_t(known.degrees, resamples)
-            found[at] = mine.mean(axis=1) + math.sqrt(known.variance / len(row)) * moved
+            found[at] = (mine.mean(axis=1) + math.sqrt(known.variance / len(row)) * moved).clip(*BOUNDS[first.kind])
             continue
         if seeds not in drawn:
             take = max(1, len(seeds) - 1)
