@@ -173,7 +173,7 @@ def _attention(ahead: _Trace, behind: _Trace) -> Callable[..., Tensor]:
         if attn_mask is not None and attn_mask.is_floating_point():
             out = out + attn_mask.mean()
         if out.requires_grad:
-            out.register_hook(lambda _: add(3 * scores + 2 * mixture))
+            out.register_hook(lambda _: add(3 * scores + 2 * mixture))  # type: ignore[no-untyped-call]
         return out.expand(*query.shape[:-1], value.shape[-1])
 
     return attention

@@ -266,11 +266,11 @@ def _each(units: int, resamples: int, state: _State) -> tuple[NDArray[np.uint8],
     return often, _State(draw.bit_generator.state)
 
 
-def _drawn(units: int, resamples: int, draw: np.random.Generator) -> Ints:
+def _drawn(units: int, resamples: int, draw: np.random.Generator) -> NDArray[np.int32]:
     return draw.integers(0, units, (resamples, units), dtype=np.int32)
 
 
-def _counted(drawn: Ints, patterns: int, dtype: DTypeLike) -> NDArray[Any]:
+def _counted(drawn: NDArray[np.int32], patterns: int, dtype: DTypeLike) -> NDArray[Any]:
     often = np.empty((len(drawn), patterns), dtype)
     for row, mine in zip(often, drawn, strict=True):  # one by one: its counts stay in the cache
         row[:] = np.bincount(mine, minlength=patterns)
