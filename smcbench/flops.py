@@ -66,9 +66,11 @@ def measure(loss: Callable[[], Tensor], weights: Mapping[str, nn.Parameter], tra
     """
     owners = sorted((p.data_ptr(), p.data_ptr() + p.nbytes, name) for name, p in weights.items())
     ahead, behind = _Trace(owners), _Trace(owners)
-    with _countable(_attention(ahead, behind)):
+    attention = _Attention(ahead, behind)
+    with _countable(attention):
         with ahead:
             value = loss()
+        attention.now = behind
         with behind:
             torch.autograd.grad(value, trained, allow_unused=True)
     # The product that makes the gradient of a weight reads activations only, so it carries no name; it costs as much
@@ -152,28 +154,45 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._owners[place][2] if place >= 0 and pointer < self._owners[place][1] else None
 
 
-def _attention(ahead: _Trace, behind: _Trace) -> Callable[..., Tensor]:
+class _Attention:
     """Counts attention as one operation, and does not compute it.
 
     Its kernel depends on device, type, dropout and alignment, and with the kernel whether backward computes the scores
     again. Counted is that it does, as fused kernels do: two products forward, five backward. In the place of the result
-    stands something that depends on all inputs, so that each weight behind them gets its gradient.
+    stands something of its shape that depends on all that needs a gradient, so that each weight behind it gets one.
+
+    Attributes:
+        now: the trace that is under way; checkpointing calls attention going backward, too.
     """
 
-    def add(flops: float) -> None:
-        behind.total += flops
+    def __init__(self, ahead: _Trace, behind: _Trace) -> None:
+        self.now, self._behind = ahead, behind
 
-    def attention(
-        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        *_: Any,
+        enable_gqa: bool = False,
+        **__: Any,
     ) -> Tensor:
-        pairs = math.prod(query.shape[:-1]) * key.shape[-2]
+        batch = query.shape[:-2]
+        if not enable_gqa:  # there several heads of the query share one of the keys
+            batch = torch.broadcast_shapes(batch, key.shape[:-2], value.shape[:-2])
+        pairs = math.prod(batch) * query.shape[-2] * key.shape[-2]
         scores, mixture = 2 * pairs * query.shape[-1], 2 * pairs * value.shape[-1]
-        ahead.total += scores + mixture
+        self.now.total += scores + mixture
         out: Tensor = query.mean(-1, keepdim=True) + key.mean() + value.mean()
-        if attn_mask is not None and attn_mask.is_floating_point():
-            out = out + attn_mask.mean()
+        if attn_mask is not None and attn_mask.requires_grad:
+            out = out + attn_mask.tanh().mean()  # finite where the mask is not
         if out.requires_grad:
-            out.register_hook(lambda _: add(3 * scores + 2 * mixture))  # type: ignore[no-untyped-call]
-        return out.expand(*query.shape[:-1], value.shape[-1])
+            out.register_hook(lambda _: self._add(3 * scores + 2 * mixture))  # type: ignore[no-untyped-call]
+        shape = (*batch, query.shape[-2], value.shape[-1])
+        # Laid out like the query, as torch's own results are.
+        like = torch.empty_like(query) if query.shape == shape else query.new_empty(shape)
+        return like.copy_(out)
 
-    return attention
+    def _add(self, flops: float) -> None:
+        self._behind.total += flops

@@ -34,7 +34,11 @@ def generator(*names: str | int) -> torch.Generator:
 
 
 def be_deterministic() -> None:
-    """Ask torch for the same bits every time, from now on in this process, wherever it knows how."""
+    """Ask torch for the same bits every time, from now on in this process; what it cannot give so raises.
+
+    And for no TF32, which cuDNN would take for single precision: a recipe says ``bf16`` if that is what it means.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -1,5 +1,7 @@
 """The executable contract of sparsifiers and tasks: what ``smcbench check`` runs, and what your own tests may call.
 
+It asks torch for determinism, for the rest of the process: :func:`.seeds.be_deterministic`.
+
 >>> from dataclasses import dataclass
 >>> from smcbench import Session, Sparsifier
 >>> from smcbench.criteria import magnitude
@@ -682,6 +684,7 @@ def _surroundings(model: nn.Module) -> dict[str, Any]:
 def _draws() -> dict[str, Any]:
     return {
         "torch's global generator": digest([("", torch.get_rng_state())]),
+        "CUDA's global generators": repr([digest([("", state)]) for state in torch.cuda.get_rng_state_all()]),
         "numpy's global generator": repr(np.random.get_state()),
         "Python's global generator": random.getstate(),
     }

@@ -16,14 +16,14 @@ _T = TypeVar("_T")
 def evaluating(model: nn.Module) -> Iterator[torch.device]:
     """Evaluation mode without gradients; gives the model's device, and restores every mode.
 
-    In single precision, however it was trained and wherever it is scored: in bf16, near ties fall differently with the
-    size of a batch, and scores could not be had again elsewhere.
+    In the precision of its weights, however it was trained: in bf16, near ties fall differently with the size of a
+    batch, and scores could not be had again elsewhere.
     """
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             yield device
     finally:
         for module, mode in modes:

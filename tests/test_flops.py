@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 from toy import session
 
 from smcbench.criteria import _twice_differentiable
 from smcbench.flops import Flops, measure
+
+ATTENTION = nn.functional.scaled_dot_product_attention
+"""As somebody imports it by name."""
 
 
 def _convnet() -> tuple[nn.Module, torch.Tensor]:
@@ -74,6 +80,61 @@ def test_attention_is_counted_whatever_its_kernel(dropout: float) -> None:
     assert ours.fixed_forward == 2 * heads * (16 + 12)
     assert ours.fixed_backward == 2 * heads * (3 * 16 + 2 * 12)
     assert measure(lambda: bias.sum() + attend().detach().sum(), {}, [bias]).fixed_backward == 0
+
+
+class _Heads(nn.Module):
+    """Projections apart, a bias that is learned, behind a layer they share; in the layout that packing gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.bias = nn.Linear(16, 16, bias=False), nn.Linear(16, 7, bias=False)
+        self.query, self.key, self.value = (nn.Linear(16, 16, bias=False) for _ in range(3))
+
+    def forward(self, x: torch.Tensor, attend: Any = None) -> torch.Tensor:
+        flat = torch.Tensor.reshape if attend else torch.Tensor.view  # the plain kernel lays its result out otherwise
+        attend = attend or nn.functional.scaled_dot_product_attention
+        hidden = self.first(x)
+        parts = (layer(hidden).view(3, 7, 2, 8).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        causal = torch.full((7, 7), -torch.inf).triu(1) + self.bias(hidden)[:, None]
+        return flat(attend(*parts, causal).transpose(1, 2), (3, 7, 16))
+
+
+def _bill(net: nn.Module, run: Any) -> Flops:
+    return measure(run, {name: p for name, p in net.named_parameters() if p.ndim > 1}, list(net.parameters()))
+
+
+def test_weights_behind_attention_are_billed_each() -> None:
+    net, x = _Heads(), torch.randn(3, 7, 16)
+    products = {name: 2 * 3 * 7 * p.numel() for name, p in net.named_parameters()}
+    found = _bill(net, lambda: net(x).sum())
+    assert found.forward == found.backward_weight == products
+    assert found.backward_input == {name: flops for name, flops in products.items() if name != "first.weight"}
+    assert found.fixed_backward == 5 * found.fixed_forward / 2 == 5 * 2 * (3 * 2 * 7 * 7 * 8)
+    outputs: list[torch.Tensor] = []
+    _bill(net, lambda: (outputs.append(net(x)), outputs[0].sum())[1])
+    assert outputs[0].isfinite().all(), "a causal mask is not, and a loss may ask"
+
+
+def test_attention_by_another_name_is_the_products_it_consists_of() -> None:
+    net, x = _Heads(), torch.randn(3, 7, 16)
+    whole, apart = _bill(net, lambda: net(x).sum()), _bill(net, lambda: net(x, ATTENTION).sum())
+    assert apart.fixed_forward == whole.fixed_forward
+    assert apart.fixed_backward == 2 * whole.fixed_forward
+    assert (apart.forward, apart.backward_weight) == (whole.forward, whole.backward_weight)
+
+
+def test_what_is_computed_again_going_backward_is_billed_there() -> None:
+    net, x = _Heads(), torch.randn(3, 7, 16, requires_grad=True)
+    plain = _bill(net, lambda: net(x).sum())
+    again = _bill(net, lambda: checkpoint(net, x, use_reentrant=False).sum())
+    assert again.inference() == plain.inference()
+    assert again.step() == plain.step() + plain.inference()
+
+
+def test_attention_of_one_batch_with_another() -> None:
+    query, key = torch.randn(1, 4, 8, 16, requires_grad=True), torch.randn(2, 4, 6, 16)
+    found = measure(lambda: nn.functional.scaled_dot_product_attention(query, key, key).sum(), {}, [query])
+    assert found.fixed_forward == 2 * 2 * (2 * 4 * 8 * 6 * 16)
 
 
 @pytest.mark.gpu

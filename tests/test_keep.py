@@ -289,6 +289,29 @@ def test_a_gpu_keeps_what_a_cpu_keeps(
         keep(on_gpu, density)
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tensors go the way of a GPU's."""
+    monkeypatch.setattr(Tensor, "is_cpu", property(lambda self: False))
+
+
+@pytest.mark.parametrize("limits", [(1 << 25, 1 << 18), (7, 5), (3, 2), (20, 3)])
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_the_way_of_a_gpu(limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep_module, "CHUNK_GPU", limits[0])
+    monkeypatch.setattr(keep_module, "SAMPLE", limits[1])
+    draw = torch.Generator().manual_seed(0)
+    for density in (0.0, 0.05, 0.3, 0.5, 0.9, 1.0):
+        for ties in (False, True):
+            scores = {str(i): torch.randn(n, generator=draw) for i, n in enumerate((4, 0, 11, 1, 17))}
+            if ties:
+                scores = {name: score.round() for name, score in scores.items()}
+            check(scores, density)
+    scores["2"][3] = torch.nan
+    with pytest.raises(NotFinite, match="score of 2 is NaN"):
+        keep(scores, 0.5)
+
+
 @given(st.lists(values, min_size=1, max_size=30), st.data())
 def test_topk_finds_what_partition_does(some: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(some)))

@@ -155,6 +155,17 @@ def test_the_bootstrap_of_seeds_has_the_variance_of_a_mean() -> None:
     assert statistics.bootstrap([rows], 20_000)[0].var() == pytest.approx(np.var([1, 2, 6], ddof=1) / 3, rel=0.05)
 
 
+def test_what_is_kept_of_drawing_is_what_would_be_drawn() -> None:
+    for seed in (1, 2, 1):
+        kept, plain = np.random.default_rng(seed), np.random.default_rng(seed)
+        for _ in range(3):
+            found = statistics._often(np.ones(40, dtype=np.int64), 30, kept)
+            drawn = plain.integers(0, 40, (30, 40), dtype=np.int32)
+            assert np.array_equal(found, [np.bincount(row, minlength=40) for row in drawn])
+            found[:] = -1
+        assert kept.bit_generator.state == plain.bit_generator.state
+
+
 def test_rows_share_seeds_and_examples() -> None:
     one = {seed: some("accuracy") for seed in range(3)}
     found = statistics.bootstrap([one, dict(one)], 500)

@@ -230,14 +230,15 @@ class _Vector:
             for values in self.chunks(name):
                 held = sum(map(len, waiting))
                 if waiting and (values.device != waiting[0].device or held + len(values) > CHUNK_GPU):
-                    yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
-                    waiting = []
+                    piece, waiting = _joined(waiting), []  # while it is looked at, its parts are free
+                    yield piece
                 if values.is_cpu:
                     yield values
                 else:
                     waiting.append(values)
         if waiting:
-            yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+            piece, waiting = _joined(waiting), []
+            yield piece
 
     def sample(self, stride: int) -> NDArray[Any]:
         """Every ``stride``-th score of the vector, sorted; NaN comes last."""
@@ -318,6 +319,10 @@ class _Vector:
         """The error that names the first tensor with a NaN."""
         name = next(name for name in self.names if any(values.isnan().any() for values in self.chunks(name)))
         return NotFinite(f"a score of {name} is NaN")
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _count(flags: Any) -> int:
