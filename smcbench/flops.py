@@ -180,7 +180,7 @@ class _Attention:
     ) -> Tensor:
         batch = query.shape[:-2]
         if not enable_gqa:  # there several heads of the query share one of the keys
-            batch = torch.broadcast_shapes(batch, key.shape[:-2], value.shape[:-2])
+            batch = torch.broadcast_shapes(batch, key.shape[:-2], value.shape[:-2])  # type: ignore[no-untyped-call]
         pairs = math.prod(batch) * query.shape[-2] * key.shape[-2]
         scores, mixture = 2 * pairs * query.shape[-1], 2 * pairs * value.shape[-1]
         self.now.total += scores + mixture
