@@ -343,7 +343,7 @@ class _Trial:
         self.text = sparsifier if isinstance(sparsifier, str) else None
         self.sparsifier = sparsifier if isinstance(sparsifier, Sparsifier) else named.sparsifier  # type: ignore[union-attr]
         self.label = named.label if named else repr(sparsifier)
-        self.task, self.sparsity, self.device = task, sparsity, device
+        self.task, self.sparsity, self.device = task, sparsity, torch.device(device)
         self.updates, self.revived = 0, ""
 
     def run(

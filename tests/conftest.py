@@ -20,6 +20,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="rewrite tests/golden/ from what the code does now")
 

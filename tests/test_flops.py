@@ -138,7 +138,6 @@ def test_attention_of_one_batch_with_another() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_gpu_is_billed_what_a_cpu_is(dropout: float) -> None:
     net = nn.TransformerEncoderLayer(20, 4, 32, dropout=dropout, batch_first=True)  # heads of 5 fit no fast kernel

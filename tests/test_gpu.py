@@ -10,13 +10,11 @@ from test_contract import FIRST, SPARSIFIERS, hold
 
 from smcbench import Session, plugins, run, testing
 from smcbench.cell import Options
+from smcbench.criteria import magnitude
 from smcbench.seeds import be_deterministic
 from smcbench.session import build_model
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("name", SPARSIFIERS)
@@ -29,16 +27,16 @@ def test_task(name: str) -> None:
     testing.check_task(name, device="cuda")
 
 
-def trained(name: str, steps: int, device: str = "cuda", **changes: object) -> tuple[Session, list[float]]:
+def trained(name: str, steps: int, **changes: object) -> tuple[Session, list[float]]:
     """A task trained for some steps at a tenth of its weights, and its losses."""
     task = plugins.load_task(name).tiny()
     recipe = task.recipe.replace(steps=steps, **changes)
-    session = Session(task, build_model(task, 0, device), recipe)
+    session = Session(task, build_model(task, 0, "cuda"), recipe)
     losses = []
     for step in session.steps():
         losses.append(step.loss.item())
         if step.index == steps // 2:
-            session.prune({n: w.detach().abs() for n, w in session.weights.items()}, density=0.1)
+            session.prune(magnitude(session), density=0.1)
     return session, losses
 
 
@@ -80,7 +78,7 @@ def test_a_compiled_graph_computes_what_an_eager_one_does(name: str) -> None:
     found = []
     for backend in (None, "inductor"):
         session = Session(task, build_model(task, 0, "cuda"), task.recipe.replace(steps=10), compile=backend)
-        session.prune({n: w.detach().abs() for n, w in session.weights.items()}, density=0.1)
+        session.prune(magnitude(session), density=0.1)
         found.append([step.loss.item() for step in session.steps()])
         assert all(not weight[~session.mask[n]].any() for n, weight in session.weights.items())
     assert found[0] == pytest.approx(found[1], rel=1e-3)

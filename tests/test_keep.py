@@ -270,7 +270,6 @@ def test_drop_and_grow_refuses(drop: dict[str, Tensor], fraction: float, counts:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("limits", [{}, {"CHUNK_GPU": 1 << 16, "SAMPLE": 1 << 10}])

@@ -234,7 +234,6 @@ def test_right_is_what_is_near() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", ["gts", "graph2tree"])
 def test_a_gpu_gives_and_bills_what_a_cpu_does(kind: str) -> None:
     """Recurrent layers, index updates and views of one storage are where devices differ."""

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupted() -> int:
-    return _complain("interrupted; say the same command again, and it goes on where it stopped", INTERRUPTED)
+    return _complain("interrupted; what is finished is kept: say the same command again", INTERRUPTED)
 
 
 def _complain(message: str, code: int) -> int:

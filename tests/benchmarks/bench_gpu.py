@@ -9,17 +9,17 @@ torch's allocator held at most beyond what it held before.
 from __future__ import annotations
 
 import copy
-import statistics
-import time
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from bench_selection import DENSITY, SIZES
+from bench_selection import DENSITY, SIZES, concatenate_and_topk
+from bench_training import _alternate, _bert, _session
 from torch import Tensor
 
-from smcbench import Mask, Recipe, Session
+from smcbench import Mask
 from smcbench.criteria import magnitude, random_scores
 from smcbench.sparsity.distributions import uniform
 from smcbench.sparsity.keep import Elementwise, drop_and_grow, keep
@@ -27,17 +27,15 @@ from smcbench.sparsity.keep import Elementwise, drop_and_grow, keep
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def seconds(works: dict[str, Callable[[], object]], rounds: int = 15) -> dict[str, float]:
+def seconds(works: dict[str, Callable[[], object]], rounds: int = 17) -> dict[str, float]:
     """Median seconds of each, in turns."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 2):
-        for name, work in list(works.items())[:: 1 if turn % 2 else -1]:  # neither is always the first
-            torch.cuda.synchronize()
-            begin = time.perf_counter()
-            work()
-            torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values[2:]) for name, values in times.items()}
+
+    def waited(work: Callable[[], object]) -> None:
+        work()
+        torch.cuda.synchronize()
+
+    torch.cuda.synchronize()
+    return _alternate({name: functools.partial(waited, work) for name, work in works.items()}, rounds)
 
 
 def extra_memory(work: Callable[[], object]) -> int:
@@ -62,13 +60,6 @@ def test_selection(benchmark: Any, scores: dict[str, Tensor]) -> None:
     """Global magnitude selection over one ``sum()`` of the weights, beside concatenating them for ``topk``."""
     n = sum(score.numel() for score in scores.values())
 
-    def topk() -> Mask:
-        flat = torch.cat([score.abs().reshape(-1) for score in scores.values()])
-        kept = torch.zeros(n, dtype=torch.bool, device="cuda")
-        kept[flat.topk(round(DENSITY * n), sorted=False).indices] = True
-        parts = torch.split(kept, [score.numel() for score in scores.values()])
-        return Mask({name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)})
-
     def ours() -> Mask:
         return keep(Elementwise(torch.abs, scores), DENSITY)
 
@@ -77,7 +68,7 @@ def test_selection(benchmark: Any, scores: dict[str, Tensor]) -> None:
     works: dict[str, Callable[[], object]] = {
         "sum": lambda: [float(score.sum()) for score in scores.values()],
         "keep": ours,
-        "topk": topk,
+        "topk": lambda: concatenate_and_topk({name: score.abs() for name, score in scores.items()}),
         "drop and grow": lambda: drop_and_grow(mask, scores, scores, 0.3),
     }
     found = seconds(works)
@@ -88,36 +79,17 @@ def test_selection(benchmark: Any, scores: dict[str, Tensor]) -> None:
     benchmark.pedantic(ours, rounds=3)
 
 
-def bert(precision: str) -> tuple[torch.nn.Module, Any, Recipe]:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)).cuda()
-    batch = torch.randint(1000, (32, 128), device="cuda"), torch.zeros(32, dtype=torch.long, device="cuda")
-    recipe = Recipe(steps=10_000, batch_size=32, lr=1e-5, schedule="constant", clip=1.0, precision=precision)
-    return model, batch, recipe
-
-
-def session(model: torch.nn.Module, batch: Any, recipe: Recipe) -> Session:
-    return Session.of(
-        model,
-        loss=lambda m, b: m(input_ids=b[0], labels=b[1]).loss,
-        batches=[batch],
-        recipe=recipe,
-        prunable=lambda name, p: p.ndim == 2 and "embeddings" not in name,
-    )
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_masked_step(benchmark: Any, precision: str) -> None:
     """A step of BERT-base, 32 sequences of 128 tokens, at density 0.1 over a dense one; and an update's share.
 
     The share is that of a global selection by magnitude every hundred steps.
     """
-    model, batch, recipe = bert(precision)
+    model, batch = _bert("base", 32)
+    batch = tuple(tensor.cuda() for tensor in batch)
     runs, memory = {}, {}
     for kind in ("dense", "masked"):
-        made = session(copy.deepcopy(model), batch, recipe)
+        made = _session(copy.deepcopy(model).cuda(), batch, 10_000, precision)
         if kind == "masked":
             made.prune(random_scores(made), uniform(made.weights, DENSITY))
         run = iter(made.steps())

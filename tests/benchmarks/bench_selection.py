@@ -107,6 +107,15 @@ def report(benchmark: Any, weights: dict[str, Tensor], work: Callable[[], object
     )
 
 
+def concatenate_and_topk(scores: dict[str, Tensor]) -> Mask:
+    """The usual way to keep the highest scores of all tensors."""
+    flat = torch.cat([score.reshape(-1) for score in scores.values()])
+    kept = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+    kept[flat.topk(round(DENSITY * len(flat)), sorted=False).indices] = True
+    parts = torch.split(kept, [score.numel() for score in scores.values()])
+    return Mask({name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)})
+
+
 def test_threshold_of_magnitudes(benchmark: Any, weights: dict[str, Tensor]) -> None:
     lazy = Elementwise(torch.abs, weights)
     k = round(DENSITY * sum(weight.numel() for weight in weights.values()))
@@ -149,13 +158,6 @@ def test_the_usual_ways(benchmark: Any, weights: dict[str, Tensor]) -> None:
     scores = {name: weight.abs() for name, weight in weights.items()}
     n = sum(score.numel() for score in scores.values())
 
-    def concatenate_and_topk() -> Mask:
-        flat = torch.cat([score.reshape(-1) for score in scores.values()])
-        kept = torch.zeros(n, dtype=torch.bool)
-        kept[flat.topk(round(DENSITY * n), sorted=False).indices] = True
-        parts = torch.split(kept, [score.numel() for score in scores.values()])
-        return Mask({name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)})
-
     def global_unstructured() -> None:
         modules = [nn.Module() for _ in weights]
         for module, weight in zip(modules, weights.values(), strict=True):
@@ -163,8 +165,8 @@ def test_the_usual_ways(benchmark: Any, weights: dict[str, Tensor]) -> None:
         prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=n - round(DENSITY * n))
 
     ours = best(lambda: keep(scores, DENSITY), 5)
-    assert concatenate_and_topk() == keep(scores, DENSITY)
-    topk = best(concatenate_and_topk, 2)
+    assert concatenate_and_topk(scores) == keep(scores, DENSITY)
+    topk = best(lambda: concatenate_and_topk(scores), 2)
     torch_prune = best(global_unstructured, 1)
     benchmark.pedantic(lambda: keep(scores, DENSITY), rounds=3)
     benchmark.extra_info |= {"topk": topk / ours, "global_unstructured": torch_prune / ours, "seconds": ours}
